@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the boot code found out, in one form for every way to boot. Nothing in here points into
+ * loader memory: text and tables are copied, and what stays where the loader put it (modules) is
+ * carved out of the usable ranges of the memory map.
+ */
+#ifndef ONESTACK_BOOT_BOOTINFO_H
+#define ONESTACK_BOOT_BOOTINFO_H
+
+#include <stdint.h>
+
+#define BOOT_CMDLINE_SIZE 1024
+#define BOOT_RANGES 128
+#define BOOT_MODULES 4
+#define BOOT_RSDP_SIZE 36
+
+enum boot_protocol {
+    BOOT_PVH = 1,
+    BOOT_MULTIBOOT2 = 2,
+};
+
+/*
+ * 1 to 5 are the values of E820, which PVH and Multiboot2 use too; what they call anything else is
+ * MEM_RESERVED here. Where ranges of a loader's map overlap, the higher value wins.
+ */
+enum mem_type {
+    MEM_USABLE = 1,
+    MEM_RESERVED = 2,
+    MEM_ACPI_RECLAIM = 3,
+    MEM_ACPI_NVS = 4,
+    MEM_BAD = 5,
+    MEM_KERNEL = 6,     /* the kernel's image, boot sections included */
+    MEM_MODULE = 7,     /* a boot module, rounded out to pages */
+    MEM_TRAMPOLINE = 8, /* the page below 1 MiB that application processors start in */
+};
+
+struct mem_range {
+    uint64_t base;
+    uint64_t length;
+    uint32_t type;
+};
+
+struct boot_module {
+    uint64_t base;
+    uint64_t size; /* exact, in bytes */
+};
+
+struct bootinfo {
+    enum boot_protocol protocol;
+
+    /* Sorted by base, no overlaps, neighbours of one type merged; usable ranges are whole pages. */
+    uint32_t range_count;
+    struct mem_range ranges[BOOT_RANGES];
+
+    uint32_t module_count; /* at least one */
+    struct boot_module modules[BOOT_MODULES];
+
+    uint64_t trampoline; /* physical address of the MEM_TRAMPOLINE page, 0 if low memory has none */
+
+    /* The RSDP itself, 20 (revision 0) or 36 bytes, checksums good; 0 when there is none. */
+    uint32_t rsdp_size;
+    uint8_t rsdp[BOOT_RSDP_SIZE];
+
+    char cmdline[BOOT_CMDLINE_SIZE]; /* without the kernel's own name; terminated */
+};
+
+#endif
