@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+#include "kernel/arch/uart.h"
+
+#include "kernel/arch/io.h"
+
+void uart_init(void)
+{
+    outb(COM1_PORT + UART_INTERRUPT_ENABLE, 0);
+    outb(COM1_PORT + UART_LINE_CONTROL, UART_LCR_8N1 | UART_LCR_DLAB);
+    outb(COM1_PORT + UART_DATA, UART_DIVISOR_115200);
+    outb(COM1_PORT + UART_INTERRUPT_ENABLE, 0);
+    outb(COM1_PORT + UART_LINE_CONTROL, UART_LCR_8N1);
+    outb(COM1_PORT + UART_FIFO_CONTROL, UART_FCR_ENABLE_CLEAR);
+    outb(COM1_PORT + UART_MODEM_CONTROL, UART_MCR_DTR_RTS_OUT2);
+}
+
+void uart_putc(char c)
+{
+    for (uint32_t polls = 0; polls < UART_POLLS; polls++) {
+        if (inb(COM1_PORT + UART_LINE_STATUS) & UART_LSR_TX_EMPTY) {
+            outb(COM1_PORT + UART_DATA, (uint8_t)c);
+            return;
+        }
+    }
+}
+
+int uart_getc(void)
+{
+    if (!(inb(COM1_PORT + UART_LINE_STATUS) & UART_LSR_DATA_READY)) {
+        return -1;
+    }
+    return inb(COM1_PORT + UART_DATA);
+}
