@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""Site tool: freestanding C and assembly for x86-64, by GCC with GNU ld or by Clang with ld.lld.
+
+`env.Freestanding(kernel=True)` sets an environment up for the kernel, `kernel=False` for user
+programs; `env.Executable(target, sources, script=LINKER_SCRIPT)` links.
+"""
+
+import shutil
+import sys
+
+from SCons.Script import Action
+
+PROGRAMS = {
+    "gcc": {"CC": "gcc", "LINK": "ld", "AR": "ar"},
+    "clang": {"CC": "clang", "LINK": "ld.lld", "AR": "ar"},
+}
+COMMON = """-std=gnu17 -O2 -g -ffreestanding -fno-pic -fno-stack-protector -fno-common
+    -fno-asynchronous-unwind-tables -fno-strict-aliasing -mno-red-zone
+    -Wall -Wextra -Werror -Wmissing-prototypes -Wstrict-prototypes -Wvla -Wshadow""".split()
+KERNEL = "-mcmodel=kernel -mgeneral-regs-only -fstack-usage -fcf-protection=none".split()
+LINK = """-nostdlib -static --build-id=none --fatal-warnings --orphan-handling=error
+    -z noexecstack -z max-page-size=4096 -z separate-code""".split()
+
+
+def require(*programs):
+    """Stop, naming the program, unless every one is there."""
+    for program in programs:
+        if shutil.which(program) is None:
+            print(f"missing tool: {program}; tools/env scons ... installs it", file=sys.stderr)
+            sys.exit(2)
+
+
+def freestanding(env, kernel):
+    """Give ENV the flags for kernel or user code; reads `toolchain` and `debug` from it."""
+    clang = env["toolchain"] == "clang"
+    programs = PROGRAMS[env["toolchain"]]
+    require(*programs.values())
+    env.Replace(**programs)
+    target = ["--target=x86_64-elf"] if clang else []
+    # No path of the building machine goes into the image: the same tree gives the same bytes.
+    paths = f"-ffile-prefix-map={env.Dir('#').abspath}=."
+    env.Append(CCFLAGS=[*target, *COMMON, paths], CPPPATH=["#"])
+    env.Replace(ASPPFLAGS=[*target, "-g", paths, "-Wa,--fatal-warnings"])
+    if kernel:
+        env.Append(
+            CCFLAGS=KERNEL,
+            CPPPATH=[env.Dir("$VARIANT/gen")],
+            CPPDEFINES={"CONFIG_DEBUG": int(env["debug"]), "CONFIG_NMI_IST": int(env["nmi"] == "ist")},
+        )
+    if env["debug"]:
+        env.Append(CCFLAGS=["-fno-omit-frame-pointer"])
+    env.Replace(
+        LINKFLAGS=LINK,
+        CCCOMSTR="  CC    $TARGET", ASPPCOMSTR="  AS    $TARGET",
+        ARCOMSTR="  AR    $TARGET", RANLIBCOMSTR="  INDEX $TARGET",
+    )
+
+
+def executable(env, target, sources, script):
+    """Link SOURCES by linker script SCRIPT."""
+    command = Action("$LINK $LINKFLAGS -T $SCRIPT -o $TARGET $SOURCES", "  LINK  $TARGET")
+    nodes = env.Command(target, sources, command, SCRIPT=env.File(script))
+    env.Depends(nodes, script)
+    return nodes
+
+
+def generate(env):
+    """Called by SCons."""
+    env.AddMethod(freestanding, "Freestanding")
+    env.AddMethod(executable, "Executable")
+
+
+def exists(_env):
+    """Called by SCons."""
+    return True
