@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One logical CPU. Each has one struct core at the start of its own area (layout.h), which also
+ * holds its stacks; nothing in it is written by another core except where a field says so.
+ */
+#ifndef ONESTACK_ARCH_CORE_H
+#define ONESTACK_ARCH_CORE_H
+
+#include "kernel/arch/layout.h"
+#include "kernel/arch/segments.h"
+#include "kernel/obj/thread.h"
+
+/* The state byte of core_state: what the core does, and so what a fault means. */
+#define CORE_ST_USER 0    /* a fault becomes a signal to the running thread */
+#define CORE_ST_PARMCHK 1 /* touches user memory for a system call: the call returns an error */
+#define CORE_ST_SYSCALL 2 /* a fault is a kernel bug */
+#define CORE_ST_IPC 3     /* copies between two users: the threads concerned get an error */
+#define CORE_ST_CONTIN 4  /* runs a continuation: a fault is a kernel bug */
+#define CORE_ST_INTR 5    /* in an interrupt or nested entry: a fault is a kernel bug */
+#define CORE_ST_IDLE 6
+
+/* The pending byte: changed by single or/and/xchg instructions only, as an NMI may strike between two. */
+#define CORE_PENDING_NMI 0x01
+#define CORE_PENDING_MCHECK 0x02
+#define CORE_PENDING_IRQ 0x04     /* a bit in irq_pending is set */
+#define CORE_PENDING_RESCHED 0x08
+#define CORE_PENDING_MAIL 0x10    /* another core left a message */
+#define CORE_PENDING_SLOW 0x80    /* a fast path declined: the call, kept in the frame, goes the slow way */
+
+#define PRIORITY_COUNT 256
+
+struct run_queue {
+    struct thread *head, *tail;
+};
+
+struct core {
+    struct core *self;         /* so that a stray pointer is recognised in a dump */
+    uint32_t nest;             /* core_nest: kernel entries that are open; 0 in user mode */
+    union {
+        struct {
+            uint8_t state;     /* byte stores only */
+            uint8_t pending;
+        };
+        uint16_t core_state;
+    };
+    uint16_t id;
+    struct thread *current_hint; /* kept by entry models whose RSP0 does not say it */
+    uint64_t scratch;          /* SYSCALL stub: the user's RSP, for a few instructions with IF=0 */
+    uint64_t cr3;              /* what CR3 holds */
+    struct thread *fpu_owner;  /* whose FPU content is loaded, NULL = nobody's and CR0.TS set */
+
+    /* events that were recorded and not yet worked on (E6) */
+    uint64_t irq_pending[4];   /* one bit a vector */
+    uint32_t nmi_pending_reasons; /* moved out of nmi_reasons by the handler; see trap.c */
+    uint32_t nmi_reasons;      /* set by the sender, any core, before it sends (N7) */
+    uint64_t nmi_count;        /* taken by the handler */
+    uint64_t nmi_worked;       /* worked on at the outermost level */
+    uint64_t mail;             /* lock-free stack of threads with a message (struct thread.mail_next) */
+
+    /* scheduler (sched.c) */
+    uint64_t ready[PRIORITY_COUNT / 64]; /* bit p: queue p is not empty */
+    int16_t ready_top;         /* highest of them, -1 = none */
+    uint16_t online;
+    uint32_t lapic_id;
+    uint64_t switched_in;      /* TSC when the current thread was switched in */
+    uint64_t timer_armed;      /* TSC that the one-shot timer is set to, ~0 = off */
+    struct thread *timer_queue;
+    uint64_t idle_time;        /* TSC ticks in idle */
+
+    struct tss tss;
+    uint64_t gdt[GDT_ENTRIES] __attribute__((aligned(16)));
+
+    /* RSP0 points at its save area in idle and after the running thread has ended (E2). */
+    struct thread dummy __attribute__((aligned(64)));
+    struct run_queue queues[PRIORITY_COUNT];
+} __attribute__((aligned(64)));
+
+_Static_assert(sizeof(struct core) <= CORE_STRUCT_SIZE, "layout.h reserves this much");
+_Static_assert((offsetof(struct core, tss) + offsetof(struct tss, rsp0)) % 8 == 0,
+               "RSP0 is stored by one instruction while an NMI may read it");
+_Static_assert(offsetof(struct core, core_state) % 2 == 0, "exit tests the word once");
+
+static inline struct core *core_at(unsigned id)
+{
+    return (struct core *)(CORE_AREA_BASE + (uint64_t)id * CORE_AREA_SIZE);
+}
+
+/* From the stack pointer alone (E4): every stack has the core in its top word. */
+static inline struct core *core_here(void)
+{
+    uint64_t top;
+
+    __asm__("mov %%rsp, %0" : "=r"(top));
+    return *(struct core **)((top | (STACK_SIZE - 1)) - 7);
+}
+
+static inline void core_set_state(struct core *core, uint8_t state)
+{
+    __atomic_store_n(&core->state, state, __ATOMIC_RELAXED);
+}
+
+/* One `or` on memory: an NMI between its halves cannot be lost. Other cores never write it. */
+static inline void core_set_pending(struct core *core, uint8_t bits)
+{
+    __asm__ volatile("orb %1, %0" : "+m"(core->pending) : "qi"(bits));
+}
+
+static inline void core_clear_pending(struct core *core, uint8_t bits)
+{
+    __asm__ volatile("andb %1, %0" : "+m"(core->pending) : "qi"((uint8_t)~bits));
+}
+
+/* Build core `id`'s area (struct core, stacks, guard pages); mm gives the memory. */
+void core_create(unsigned id);
+/* On the core itself, once: descriptor tables, MSRs, control registers, LAPIC. */
+void core_init(struct core *core);
+
+#endif

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/* Notifications: a word of bits that anyone may set and one thread at a time takes. */
+#ifndef ONESTACK_OBJ_NOTIFICATION_H
+#define ONESTACK_OBJ_NOTIFICATION_H
+
+#include "kernel/obj/endpoint.h"
+
+struct notification {
+    struct object object;
+    uint64_t bits;
+    struct wait_queue waiters;
+    struct thread *bound; /* its receive sees the bits too */
+};
+
+/* Set bits and hand them to a waiter or to the bound thread if it receives. Any core, IF=1. */
+void notification_signal(struct core *core, struct notification *notification, uint64_t bits);
+
+#endif

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The TCB. RSP0 of the running thread's core points at the end of `frame` (E2), so the CPU and
+ * the stubs save the user's registers right here. It never holds a stack.
+ */
+#ifndef ONESTACK_OBJ_THREAD_H
+#define ONESTACK_OBJ_THREAD_H
+
+#include "kernel/arch/frame.h"
+#include "kernel/obj/object.h"
+
+struct core;
+struct fpu_state;
+struct notification;
+struct space;
+struct thread;
+
+enum thread_state {
+    THREAD_INACTIVE,  /* created, not started; or stopped for good until resumed */
+    THREAD_READY,     /* runs, or stands in its core's run queue */
+    THREAD_SENDING,   /* in an endpoint's queue of senders (send or call) */
+    THREAD_RECEIVING, /* in an endpoint's queue of receivers */
+    THREAD_REPLY,     /* called; waits for the reply */
+    THREAD_WAITING,   /* in a notification's queue */
+    THREAD_SLEEPING,
+    THREAD_FAULTED,   /* its fault message is out; waits for the handler's verdict */
+    THREAD_DEAD
+};
+
+/* thread.flags */
+#define THREAD_FLAG_ENDING 0x01    /* shall end at its next clean point */
+#define THREAD_FLAG_SUSPENDED 0x02 /* does not run whatever its state */
+#define THREAD_FLAG_QUEUED 0x04    /* stands in its core's run queue */
+#define THREAD_FLAG_TIMER 0x08     /* stands in its core's timer queue */
+#define THREAD_FLAG_IN_HANDLER 0x10 /* its signal handler runs: a second fault goes further up */
+#define THREAD_FLAG_CALL 0x20      /* SENDING as a call: it wants a reply */
+
+/*
+ * What a blocked thread goes on with, on an empty stack with IF=1 and CORE_ST_CONTIN. It either
+ * returns (the thread then leaves to user mode with what its frame says) or blocks again.
+ */
+typedef void continuation_fn(struct core *core, struct thread *self);
+
+struct thread {
+    struct object object;
+
+    /* read and written by every IPC */
+    uint8_t state;          /* enum thread_state; changed on the thread's own core only */
+    uint8_t flags;
+    uint8_t priority;       /* effective: base or inherited; 255 is highest */
+    uint8_t base_priority;
+    uint8_t ceiling;        /* the highest base priority that it may give to anyone */
+    uint8_t core_wish;      /* affinity */
+    uint16_t spare;
+    struct thread *next, *prev; /* run queue, or the queue of the object that it waits on */
+    struct space *space;
+    uint64_t cr3;           /* its space's, copied: the switch compares two TCBs */
+    struct thread *caller;  /* who waits for our reply, or NULL */
+    struct thread *server;  /* in THREAD_REPLY: whose `caller` or saved reply we are */
+    struct object *waits_on; /* endpoint or notification, while in its queue */
+    uint64_t info;          /* message descriptor of a queued send (kernel/abi/message.h) */
+    uint64_t badge;         /* badge of a queued send */
+    uint64_t fs_base, gs_base; /* while the thread is not loaded; user mode may change both */
+
+    /* Next to the save area, from its first byte downwards: what an NMI on RSP0 would eat (E10). */
+    uint64_t canary[3];
+    struct frame frame;
+    /* RSP0 points here. */
+
+    struct core *core;      /* whose queues it lives in (E4) */
+    continuation_fn *continuation; /* what to go on with instead of leaving to user mode */
+    uint64_t words[4];      /* the continuation's own */
+    uint64_t deadline;      /* TSC, while THREAD_FLAG_TIMER */
+    struct thread *timer_next, *timer_prev;
+    uint64_t slice;         /* TSC ticks left of its time slice */
+    uint64_t cpu_time;      /* TSC ticks it has run, until it was last switched in */
+    struct fpu_state *fpu;  /* NULL: never used it */
+    uint64_t handler;       /* user address of its signal handler, 0 = none */
+    uint64_t handler_stack; /* the handler's stack pointer, 0 = the interrupted one */
+    struct notification *bound; /* receive also sees this one's bits */
+    struct thread *saved_callers; /* replies saved in capabilities, for inheritance */
+    struct thread *space_next;  /* space's list */
+    struct thread *space_prev;
+    struct thread *mail_next;   /* another core's message, linked here so that a queue is never full */
+    uint64_t mail;              /* what the message asks for, one bit each */
+    uint64_t reserve[4];
+};
+
+#define THREAD_CANARY 0x6f6e65737461636bULL /* "onestack" */
+
+_Static_assert(offsetof(struct thread, frame) + sizeof(struct frame) == 320, "RSP0 follows");
+_Static_assert(320 % 16 == 0, "the CPU aligns RSP down before it pushes (E2)");
+_Static_assert(offsetof(struct thread, canary) + 24 == offsetof(struct thread, frame), "E10");
+_Static_assert(sizeof(struct thread) == 512, "thread.bytes target; slab size");
+
+static inline struct frame *thread_save_end(struct thread *thread)
+{
+    return &thread->frame + 1;
+}
+
+#endif
