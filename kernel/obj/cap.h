@@ -7,6 +7,8 @@
 #ifndef ONESTACK_OBJ_CAP_H
 #define ONESTACK_OBJ_CAP_H
 
+#include <stddef.h>
+
 #include "kernel/arch/layout.h"
 #include "kernel/obj/object.h"
 #include "kernel/obj/space.h"
