@@ -7,17 +7,18 @@
 #ifndef ONESTACK_BOOT_BOOTINFO_H
 #define ONESTACK_BOOT_BOOTINFO_H
 
+/* Which way it came; the 32-bit entry code passes these on. */
+#define BOOT_PVH 1
+#define BOOT_MULTIBOOT2 2
+
+#ifndef __ASSEMBLER__
+
 #include <stdint.h>
 
 #define BOOT_CMDLINE_SIZE 1024
 #define BOOT_RANGES 128
 #define BOOT_MODULES 4
 #define BOOT_RSDP_SIZE 36
-
-enum boot_protocol {
-    BOOT_PVH = 1,
-    BOOT_MULTIBOOT2 = 2,
-};
 
 /*
  * 1 to 5 are the values of E820, which PVH and Multiboot2 use too; what they call anything else is
@@ -46,7 +47,7 @@ struct boot_module {
 };
 
 struct bootinfo {
-    enum boot_protocol protocol;
+    uint32_t protocol; /* BOOT_PVH or BOOT_MULTIBOOT2 */
 
     /* Sorted by base, no overlaps, neighbours of one type merged; usable ranges are whole pages. */
     uint32_t range_count;
@@ -64,4 +65,12 @@ struct bootinfo {
     char cmdline[BOOT_CMDLINE_SIZE]; /* without the kernel's own name; terminated */
 };
 
+/*
+ * Where the boot code ends (kernel/main.c). Long mode, IF=0, no IDT, on the boot stack in .bss; CR3
+ * holds the boot tables: the first 4 GiB mapped 1:1, the first 1 GiB at KERNEL_BASE. EFER.NXE,
+ * CR0.WP and CR4.PAE are set, nothing else in CR4.
+ */
+_Noreturn void kernel_main(const struct bootinfo *info);
+
+#endif
 #endif

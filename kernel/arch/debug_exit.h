@@ -15,7 +15,7 @@
 
 #ifndef __ASSEMBLER__
 
-#include "kernel/arch/io.h"
+#include "kernel/arch/cpu.h"
 
 /* Returns where the device is absent, so that the caller may try another way before it halts. */
 static inline void debug_exit(uint32_t code)

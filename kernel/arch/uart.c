@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "kernel/arch/uart.h"
 
-#include "kernel/arch/io.h"
+#include "kernel/arch/cpu.h"
 
 void uart_init(void)
 {

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The 64-bit part of the boot: start.S calls boot_main() in the state that bootinfo.h describes
+ * for kernel_main(). Whatever is missing ends here, with one line that says so.
+ */
+#include <stddef.h>
+
+#include "boot/boot.h"
+#include "kernel/arch/debug_exit.h"
+#include "kernel/arch/uart.h"
+#include "kernel/debug/print.h"
+
+#define IDENTITY_MAP_END 0x100000000ul
+
+extern const char __kernel_start[], __kernel_end[]; /* kernel.ld: physical addresses */
+
+static struct bootinfo bootinfo;
+
+_Noreturn void boot_main(uint32_t protocol, uint32_t information);
+
+const void *boot_physical(uint64_t address, uint64_t size)
+{
+    if (address == 0 || address >= IDENTITY_MAP_END || size > IDENTITY_MAP_END - address) {
+        return NULL;
+    }
+    return (const void *)address;
+}
+
+_Noreturn static void refuse(const char *prefix, reason_t reason)
+{
+    kprintf("boot refused: %s%s\n", prefix, reason);
+    debug_exit(EXIT_BOOT_REFUSED);
+    halt_forever();
+}
+
+_Noreturn void boot_main(uint32_t protocol, uint32_t information)
+{
+    reason_t reason;
+
+    uart_init();
+    reason = boot_missing_feature();
+    if (reason != NULL) {
+        refuse("the CPU lacks ", reason);
+    }
+    reason = protocol == BOOT_PVH ? pvh_parse(&bootinfo, information)
+                                  : multiboot2_parse(&bootinfo, information);
+    if (reason == NULL) {
+        reason = boot_finish(&bootinfo, (uint64_t)__kernel_start, (uint64_t)__kernel_end);
+    }
+    if (reason != NULL) {
+        refuse("", reason);
+    }
+    kernel_main(&bootinfo);
+}
