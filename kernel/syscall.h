@@ -19,7 +19,6 @@
 #define ARG2(self) ((self)->frame.r8)
 #define ARG3(self) ((self)->frame.r9)
 #define ARG4(self) ((self)->frame.r10)
-#define ARG5(self) ((self)->frame.rdi)
 
 /*
  * Go on with `next` on an empty stack after pending events were worked on: a preemption point, or

@@ -45,7 +45,6 @@ struct core {
     };
     uint16_t id;
     struct thread *current_hint; /* kept by entry models whose RSP0 does not say it */
-    uint64_t scratch;          /* SYSCALL stub: the user's RSP, for a few instructions with IF=0 */
     uint64_t cr3;              /* what CR3 holds */
     struct thread *fpu_owner;  /* whose FPU content is loaded, NULL = nobody's and CR0.TS set */
 
