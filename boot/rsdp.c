@@ -3,6 +3,7 @@
 #include <stddef.h>
 
 #include "boot/boot.h"
+#include "kernel/lib/checksum.h"
 #include "kernel/lib/string.h"
 
 #define RSDP_V1_SIZE 20
@@ -14,16 +15,6 @@
 #define BIOS_START 0xe0000
 #define BIOS_SIZE 0x20000
 #define SCAN_STEP 16
-
-static bool sums_to_zero(const uint8_t *bytes, uint32_t size)
-{
-    uint8_t sum = 0;
-
-    for (uint32_t i = 0; i < size; i++) {
-        sum = (uint8_t)(sum + bytes[i]);
-    }
-    return sum == 0;
-}
 
 bool rsdp_take(struct bootinfo *info, const void *rsdp, uint64_t size)
 {
