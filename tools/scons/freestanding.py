@@ -5,8 +5,11 @@
 programs; `env.Executable(target, sources, script=LINKER_SCRIPT)` links.
 """
 
+from __future__ import annotations
+
 import shutil
 import sys
+from typing import Any
 
 from SCons.Script import Action
 
@@ -14,15 +17,22 @@ PROGRAMS = {
     "gcc": {"CC": "gcc", "LINK": "ld", "AR": "ar"},
     "clang": {"CC": "clang", "LINK": "ld.lld", "AR": "ar"},
 }
-COMMON = """-std=gnu17 -O2 -g -ffreestanding -fno-pic -fno-stack-protector -fno-common
-    -fno-asynchronous-unwind-tables -fno-strict-aliasing -mno-red-zone
-    -Wall -Wextra -Werror -Wmissing-prototypes -Wstrict-prototypes -Wvla -Wshadow""".split()
-KERNEL = "-mcmodel=kernel -mgeneral-regs-only -fstack-usage -fcf-protection=none".split()
-LINK = """-nostdlib -static --build-id=none --fatal-warnings --orphan-handling=error
-    -z noexecstack -z max-page-size=4096 -z separate-code""".split()
+WARNINGS = [
+    "-Wall", "-Wextra", "-Werror", "-Wmissing-prototypes", "-Wstrict-prototypes", "-Wvla",
+    "-Wshadow",
+]  # fmt: skip
+COMMON = [
+    "-std=gnu17", "-O2", "-g", "-ffreestanding", "-fno-pic", "-fno-stack-protector", "-fno-common",
+    "-fno-asynchronous-unwind-tables", "-fno-strict-aliasing", "-mno-red-zone",
+]  # fmt: skip
+KERNEL = ["-mcmodel=kernel", "-mgeneral-regs-only", "-fstack-usage", "-fcf-protection=none"]
+LINK = [
+    "-nostdlib", "-static", "--build-id=none", "--fatal-warnings", "--orphan-handling=error",
+    "-z", "noexecstack", "-z", "max-page-size=4096", "-z", "separate-code",
+]  # fmt: skip
 
 
-def require(*programs):
+def require(*programs: str) -> None:
     """Stop, naming the program, unless every one is there."""
     for program in programs:
         if shutil.which(program) is None:
@@ -30,7 +40,7 @@ def require(*programs):
             sys.exit(2)
 
 
-def freestanding(env, kernel):
+def freestanding(env: Any, *, kernel: bool) -> None:
     """Give ENV the flags for kernel or user code; reads `toolchain` and `debug` from it."""
     clang = env["toolchain"] == "clang"
     programs = PROGRAMS[env["toolchain"]]
@@ -39,37 +49,42 @@ def freestanding(env, kernel):
     target = ["--target=x86_64-elf"] if clang else []
     # No path of the building machine goes into the image: the same tree gives the same bytes.
     paths = f"-ffile-prefix-map={env.Dir('#').abspath}=."
-    env.Append(CCFLAGS=[*target, *COMMON, paths], CPPPATH=["#"])
+    env.Append(CCFLAGS=[*target, *COMMON, *WARNINGS, paths], CPPPATH=["#"])
     env.Replace(ASPPFLAGS=[*target, "-g", paths, "-Wa,--fatal-warnings"])
     if kernel:
         env.Append(
             CCFLAGS=KERNEL,
             CPPPATH=[env.Dir("$VARIANT/gen")],
-            CPPDEFINES={"CONFIG_DEBUG": int(env["debug"]), "CONFIG_NMI_IST": int(env["nmi"] == "ist")},
+            CPPDEFINES={
+                "CONFIG_DEBUG": int(env["debug"]),
+                "CONFIG_NMI_IST": int(env["nmi"] == "ist"),
+            },
         )
     if env["debug"]:
         env.Append(CCFLAGS=["-fno-omit-frame-pointer"])
     env.Replace(
         LINKFLAGS=LINK,
-        CCCOMSTR="  CC    $TARGET", ASPPCOMSTR="  AS    $TARGET",
-        ARCOMSTR="  AR    $TARGET", RANLIBCOMSTR="  INDEX $TARGET",
+        CCCOMSTR="  CC    $TARGET",
+        ASPPCOMSTR="  AS    $TARGET",
+        ARCOMSTR="  AR    $TARGET",
+        RANLIBCOMSTR="  INDEX $TARGET",
     )
 
 
-def executable(env, target, sources, script):
+def executable(env: Any, target: str, sources: Any, script: str, **variables: Any) -> Any:
     """Link SOURCES by linker script SCRIPT."""
     command = Action("$LINK $LINKFLAGS -T $SCRIPT -o $TARGET $SOURCES", "  LINK  $TARGET")
-    nodes = env.Command(target, sources, command, SCRIPT=env.File(script))
+    nodes = env.Command(target, sources, command, SCRIPT=env.File(script), **variables)
     env.Depends(nodes, script)
     return nodes
 
 
-def generate(env):
+def generate(env: Any) -> None:
     """Called by SCons."""
     env.AddMethod(freestanding, "Freestanding")
     env.AddMethod(executable, "Executable")
 
 
-def exists(_env):
+def exists(_env: Any) -> bool:
     """Called by SCons."""
     return True

@@ -1,0 +1,403 @@
+# SPDX-License-Identifier: MIT
+"""Each check of onestack.elfcheck against a planted violation, and against a sound image."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from onestack.elfcheck import (
+    Image,
+    StackRules,
+    Violation,
+    check_image,
+    check_model_names,
+)
+from onestack.elfcheck.callgraph import CallGraph
+
+RULES = StackRules(size=8192)
+CFLAGS = ["-O2", "-ffreestanding", "-fno-pic", "-mno-red-zone", "-fstack-usage"]
+SOUND = """
+int add(int a, int b);
+int add(int a, int b) { return a + b; }
+"""
+STUB = """
+.section .text.entry, "ax"
+.globl __entry_start, __entry_end
+__entry_start:
+.type stub, @function
+stub: push %rax
+      pop %rax
+      iretq
+.size stub, . - stub
+.balign 16, 0x90
+{more}
+__entry_end:
+.section .note.GNU-stack, "", @progbits
+"""
+
+Build = Callable[..., list[Violation]]
+
+
+def compile_source(folder: Path, name: str, text: str, flags: list[str]) -> Path:
+    source = folder / name
+    source.write_text(text)
+    output = source.with_suffix(".o")
+    subprocess.run(["gcc", *flags, "-c", source, "-o", output], check=True, cwd=folder)
+    return output
+
+
+def link(folder: Path, objects: list[Path], flags: list[str]) -> Path:
+    elf = folder / "image.elf"
+    base = [
+        "ld",
+        "-nostdlib",
+        "-z",
+        "noexecstack",
+        "-z",
+        "max-page-size=4096",
+        "-e",
+        "0",
+    ]
+    subprocess.run([*base, *flags, "-o", elf, *objects], check=True)
+    return elf
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Build:
+    """Compile C, assemble assembly, link, check."""
+
+    def run(
+        c: str = SOUND,
+        asm: str | None = None,
+        *,
+        ld: tuple[str, ...] = (),
+        cflags: tuple[str, ...] = (),
+        general: bool = True,
+        rules: StackRules = RULES,
+    ) -> list[Violation]:
+        common = [*CFLAGS, "-mgeneral-regs-only"] if general else CFLAGS
+        objects = [compile_source(tmp_path, "code.c", c, [*common, *cflags])]
+        if asm is not None:
+            objects.append(compile_source(tmp_path, "stubs.S", asm, []))
+        return check_image(link(tmp_path, objects, list(ld)), objects, rules)
+
+    return run
+
+
+def the_one(found: list[Violation], check: str) -> Violation:
+    assert [violation.check for violation in found] == [check], found
+    return found[0]
+
+
+def test_sound_image_passes(build: Build) -> None:
+    assert build(asm=STUB.format(more="")) == []
+
+
+def test_writable_and_executable_segment(build: Build) -> None:
+    assert the_one(build(ld=("-N", "--no-warn-rwx-segments")), "segment")
+
+
+@pytest.mark.parametrize(
+    ("instruction", "shown"),
+    [
+        ("movaps %xmm1, %xmm2", "xmm"),
+        ("paddb %mm1, %mm2", "mm"),
+        ("fld1", "fld1"),
+        ("fninit", "fninit"),
+        ("vaddps %ymm1, %ymm2, %ymm3", "ymm"),
+        ("emms", "emms"),
+        ("ldmxcsr (%rdi)", "ldmxcsr"),
+        ("xsave (%rdi)", "xsave"),
+        ("fxrstor64 (%rdi)", "fxrstor64"),
+    ],
+)
+def test_fpu_instruction_only_in_fpu_functions(
+    build: Build, instruction: str, shown: str
+) -> None:
+    code = f'void NAME(void);\nvoid NAME(void) {{ __asm__ volatile("{instruction}"); }}'
+    violation = the_one(build(code.replace("NAME", "switch_to")), "fpu")
+    assert violation.where == "switch_to"
+    assert shown in violation.what
+    assert build(code.replace("NAME", "fpu_switch")) == []
+
+
+def test_fences_and_pause_are_no_fpu_use(build: Build) -> None:
+    code = 'void f(void);\nvoid f(void) { __asm__ volatile("mfence; lfence; sfence; pause"); }'
+    assert build(code) == []
+
+
+def test_compiler_made_sse(build: Build) -> None:
+    code = "double half(double x);\ndouble half(double x) { return x / 2; }"
+    found = build(code, cflags=("-msse2",), general=False)
+    assert found
+    assert {violation.check for violation in found} == {"fpu"}
+
+
+def test_swapgs(build: Build) -> None:
+    violation = the_one(build(asm=STUB.format(more="") + SWAPGS), "swapgs")
+    assert violation.where == "enter+0x1"
+
+
+SWAPGS = """
+.text
+.type enter, @function
+enter: nop
+       swapgs
+       ret
+.size enter, . - enter
+"""
+
+
+def test_undefined_symbol(build: Build) -> None:
+    code = "__attribute__((weak)) int missing(void);\nint f(void);\n"
+    code += "int f(void) { return missing ? missing() : 0; }"  # the linker lets a weak one pass
+    assert the_one(build(code), "static").where == "missing"
+
+
+def test_dynamic_section(build: Build) -> None:
+    found = build(ld=("-pie", "--no-dynamic-linker"), cflags=("-fPIE",))
+    assert ("PT_DYNAMIC", "static") in {(v.where, v.check) for v in found}
+    assert (".dynamic", "static") in {(v.where, v.check) for v in found}
+
+
+def test_large_frame(build: Build) -> None:
+    code = "void use(char *);\nvoid f(void);\nvoid use(char *p) { *(volatile char *)p = 0; }\n"
+    code += 'void f(void) { char b[SIZE]; __asm__ volatile("" :: "r"(b) : "memory"); }'
+    assert build(code.replace("SIZE", "960")) == []
+    assert "code.c" in the_one(build(code.replace("SIZE", "1100")), "frame").where
+
+
+def test_frame_of_unknown_size(build: Build) -> None:
+    code = "void f(unsigned n);\nvoid f(unsigned n) { char b[n];"
+    code += ' __asm__ volatile("" :: "r"(b) : "memory"); }'
+    found = build(code)
+    assert "frame" in {violation.check for violation in found}
+    assert "stack" in {
+        violation.check for violation in found
+    }  # and the walk says so itself
+
+
+# Three functions, each with about 500 bytes; the last is reached in the way that CALL says.
+CHAIN = """
+#define NOINLINE __attribute__((noinline))
+#define FILL char fill[SIZE]; __asm__ volatile("" :: "r"(fill) : "memory")
+void one(int); void two(int); void three(int);
+NOINLINE void three(int n) { FILL; (void)n; __asm__ volatile(""); }
+static void (*const table[2])(int) = { three, 0 };
+void (*variable)(int) = three;
+NOINLINE void two(int n) { FILL; CALL; __asm__ volatile(""); }
+NOINLINE void one(int n) { FILL; two(n); __asm__ volatile(""); }
+"""
+
+
+def chain_code(call: str, size: int = 500) -> str:
+    return CHAIN.replace("CALL", call).replace("SIZE", str(size))
+
+
+@pytest.mark.parametrize(
+    "call", ["three(n)", "table[n](n)", "table[0](n)", "variable(n)"]
+)
+def test_call_chain_deeper_than_the_stack(build: Build, call: str) -> None:
+    bytes_needed = 3 * 504 + RULES.frames * RULES.frame_bytes  # and a few words more
+    enough, short = (
+        replace(RULES, size=bytes_needed + 200),
+        replace(RULES, size=bytes_needed),
+    )
+    assert build(chain_code(call), rules=enough) == []
+    violation = the_one(build(chain_code(call), rules=short), "stack")
+    assert violation.where == "one"
+    assert "one -> two -> three" in violation.what
+
+
+@pytest.mark.parametrize("flags", [(), ("-fno-omit-frame-pointer",), ("-O1",)])
+def test_depth_is_the_compilers_own_figure(
+    build: Build, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    assert build(chain_code("three(n)"), cflags=flags) == []
+    usage = [
+        line.split("\t") for line in (tmp_path / "code.su").read_text().splitlines()
+    ]
+    frames = {where.rsplit(":", 1)[1]: int(size) for where, size, _ in usage}
+    image = Image.load(tmp_path / "image.elf")
+    chain = CallGraph(image, RULES).deepest()
+    assert [image.name_of(address) for address in chain.path] == ["one", "two", "three"]
+    # The compiler counts the return address into a frame; the chain starts without one.
+    assert chain.bytes == sum(frames.values()) - 8
+
+
+def test_switch_is_followed_not_called(build: Build) -> None:
+    cases = "".join(
+        f"case {n}: return three({n * n % 7}), {n * 31 % 17};" for n in range(20)
+    )
+    code = (
+        chain_code("three(n)")
+        + f"int pick(int n);\nint pick(int n) {{ switch (n) {{ {cases} }}"
+    )
+    code += " two(n); return 0; }"
+    assert build(code, cflags=("-fjump-tables",)) == []
+
+
+def test_recursion(build: Build) -> None:
+    code = chain_code("one(n - 1)")
+    violation = the_one(build(code), "recursion")
+    assert (
+        "one -> two -> one" in violation.what or "two -> one -> two" in violation.what
+    )
+
+
+def test_recursion_through_a_pointer_and_the_rule_that_excludes_it(
+    build: Build,
+) -> None:
+    code = chain_code("variable(n)").replace(
+        "variable)(int) = three", "variable)(int) = one"
+    )
+    assert the_one(build(code), "recursion")
+    rules = replace(RULES, indirect={"two": ("three",)})
+    assert build(code, rules=rules) == []
+
+
+def test_final_functions_end_a_chain_and_are_added_once(build: Build) -> None:
+    # print complains through panic, which prints: a cycle, but nobody comes back from panic.
+    code = CHAIN.replace("CALL", "if (n) panic()").replace("SIZE", "500")
+    panic = (
+        "void panic(void);\n"
+        + code
+        + "NOINLINE void panic(void) { FILL; one(1); for (;;) ; }"
+    )
+    assert the_one(build(panic.replace("SIZE", "500")), "recursion")
+    rules = replace(RULES, final=("panic",))
+    panic = panic.replace("SIZE", "500")
+    assert build(panic, rules=rules) == []
+    need = 2 * 504 + 3 * 504 + 3 * RULES.frame_bytes
+    assert the_one(build(panic, rules=replace(rules, size=need - 400)), "stack")
+
+
+def test_nested_handlers_are_added(build: Build) -> None:
+    need = 3 * 504 + RULES.frames * RULES.frame_bytes + 200
+    rules = replace(RULES, size=need, nested=("three",))
+    assert the_one(build(chain_code("three(n)"), rules=rules), "stack")
+
+
+def test_another_stack_is_counted_from_its_top(build: Build) -> None:
+    asm = """
+    .text
+    .type enter, @function
+    enter:
+        sub $600, %rsp
+        mov %rax, %rsp
+        sub $600, %rsp
+        call three
+        iretq
+    .size enter, . - enter
+    .section .note.GNU-stack, "", @progbits
+    """
+    rules = replace(RULES, size=3 * 504 + RULES.frames * RULES.frame_bytes + 200)
+    assert build(chain_code("three(n)"), asm, rules=rules) == []
+
+
+def test_assembly_is_measured_too(build: Build) -> None:
+    asm = """
+    .text
+    .type enter, @function
+    enter:
+        sub $600, %rsp
+        call tail
+        ret
+    .size enter, . - enter
+    .type tail, @function
+    tail:
+        push %rax
+        jmp one
+    .size tail, . - tail
+    .section .note.GNU-stack, "", @progbits
+    """
+    rules = replace(RULES, size=3 * 504 + RULES.frames * RULES.frame_bytes + 200)
+    violation = the_one(build(chain_code("three(n)"), asm, rules=rules), "stack")
+    assert "enter -> tail -> one -> two -> three" in violation.what
+
+
+def test_loop_that_pushes(build: Build) -> None:
+    asm = ".text\n.type f, @function\nf: push %rax\n jmp f\n.size f, . - f\n"
+    asm += '.section .note.GNU-stack, "", @progbits'
+    found = build(asm=asm)
+    assert {violation.check for violation in found} == {"stack"}
+    assert any("without end" in violation.what for violation in found)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "naked: push %rbx\n jmp stub",  # a label without size
+        "jmp stub",  # not even a label
+    ],
+)
+def test_entry_code_without_symbol_and_size(build: Build, more: str) -> None:
+    assert the_one(build(asm=STUB.format(more=more)), "stub")
+
+
+def test_entry_code_between_two_stubs(build: Build) -> None:
+    more = "jmp stub\n.type last, @function\nlast: iretq\n.size last, . - last"
+    assert the_one(build(asm=STUB.format(more=more)), "stub").where == "stub+0x4"
+
+
+def test_object_without_stack_note(build: Build) -> None:
+    asm = ".text\n.type f, @function\nf: ret\n.size f, . - f\n"
+    assert "stubs.o" in the_one(build(asm=asm), "stack note").where
+
+
+def test_object_that_asks_for_an_executable_stack(build: Build) -> None:
+    asm = '.section .note.GNU-stack, "x", @progbits\n'
+    assert "executable" in the_one(build(asm=asm), "stack note").what
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '#include "kernel/arch/entry/percpu.h"',
+        "#ifdef CONFIG_ENTRY_TCB",
+        "#if defined(ENTRY_MODEL_PERCPU)",
+        "    if (MODEL_TCB) {",
+        "#if PERCPU",
+    ],
+)
+def test_source_that_names_a_model(tmp_path: Path, line: str) -> None:
+    models = ["percpu", "tcb"]
+    inside = tmp_path / "kernel/arch/entry/tcb.S"
+    outside = tmp_path / "kernel/sched.c"
+    inside.parent.mkdir(parents=True)
+    inside.write_text(line)
+    outside.write_text(
+        '#include "entry_model.h"\n/* of the tcb model */\nstruct tcb *tcb;\n'
+    )
+    assert check_model_names(tmp_path, models) == []
+    outside.write_text(f"\n{line}\n")
+    violation = the_one(check_model_names(tmp_path, models), "entry model")
+    assert violation.where == "kernel/sched.c:2"
+
+
+def test_command_line_fails_the_build(tmp_path: Path) -> None:
+    header = tmp_path / "layout.h"
+    header.write_text("#define STACK_SIZE 0x1000\n")
+    objects = [compile_source(tmp_path, "code.c", chain_code("three(n)"), CFLAGS)]
+    elf = link(tmp_path, objects, [])
+    command = [
+        sys.executable,
+        "-m",
+        "onestack.elfcheck",
+        str(elf),
+        "--objects",
+        *map(str, objects),
+    ]
+    size = ["--stack-size", f"{header}:STACK_SIZE"]
+    assert subprocess.run([*command, *size], check=False).returncode == 0
+    header.write_text("#define STACK_SIZE 0x400\n")
+    failed = subprocess.run(
+        [*command, *size], check=False, stderr=subprocess.PIPE, text=True
+    )
+    assert failed.returncode == 1
+    assert "one -> two -> three" in failed.stderr
