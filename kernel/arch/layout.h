@@ -5,7 +5,7 @@
  *   0x0000000000001000  user space, ends one page below 2^47 (E9: no SYSRET or IRETQ to a
  *   0x00007ffffffff000  non-canonical RIP, not even by running off the end)
  *   0xffff800000000000  direct map of all RAM, no execute, without the kernel image's frames
- *   0xffffc00000000000  capability windows: one per address space (kernel/obj/cap.h)
+ *   0xffffc00000000000  capability windows: one per address space (kernel/obj/window.c)
  *   0xffffffff80000000  kernel image, physical address + this
  *   0xffffffffc0000000  core areas: struct core, kernel stack, IST stacks, guard pages between
  *   0xfffffffffec00000  IOAPIC, uncached
@@ -24,7 +24,9 @@
 #define DIRECT_MAP_BASE 0xffff800000000000
 #define DIRECT_MAP_SIZE 0x0000400000000000 /* 64 TiB */
 #define CAP_WINDOW_BASE 0xffffc00000000000
-#define CAP_WINDOW_SIZE 0x04000000 /* 64 MiB: 2^20 capabilities of 64 bytes */
+/* One entry of a third-level table, so that no table frame is shared by two accounts. */
+#define CAP_WINDOW_SIZE 0x40000000
+#define CAP_TABLE_MAX 0x100000 /* capabilities in one table: 64 MiB */
 #define KERNEL_BASE 0xffffffff80000000
 #define IOAPIC_BASE 0xfffffffffec00000
 #define LAPIC_BASE 0xfffffffffee00000

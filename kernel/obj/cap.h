@@ -21,7 +21,10 @@ struct cap {
     uint32_t depth;        /* in the derivation list */
     struct cap *next, *prev; /* object's derivation list, guarded by the object's lock */
     struct space *space;   /* whose table the slot is in */
-    uint64_t free_next;    /* index of the next free slot, in free slots */
+    union {
+        uint64_t free_next;       /* free slots: index of the next one */
+        struct mapping *mappings; /* memory: what is mapped by this capability (obj/memory.h) */
+    };
 };
 
 _Static_assert(sizeof(struct cap) == 64, "one cache line; cap_find multiplies by it");

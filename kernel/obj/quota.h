@@ -5,11 +5,19 @@
 
 #include "kernel/obj/object.h"
 
+/*
+ * Accounts are charged for whole frames and share none, so that what one holder does cannot use up
+ * memory that another still has in its account: small objects lie in slabs of their own account.
+ */
+#define SLAB_CLASSES 6 /* 64 .. 2048 bytes */
+
 struct quota {
     struct object object;
     uint64_t limit; /* bytes */
     uint64_t used;  /* changed by locked instructions */
-    struct quota *parent; /* gets the limit back when this one ends */
+    struct quota *parent;         /* gets the limit back when this one ends */
+    uint32_t slabs[SLAB_CLASSES]; /* frame numbers of slabs with room, 0 = none (mm/slab.c) */
+    struct lock slab_lock;        /* guards them */
 };
 
 /* Everything the kernel itself needs before the first user quota exists is charged here. */
@@ -18,5 +26,9 @@ extern struct quota root_quota;
 /* Take `bytes`, or refuse and change nothing. */
 bool quota_charge(struct quota *quota, uint64_t bytes);
 void quota_refund(struct quota *quota, uint64_t bytes);
+/* More memory was found: the root account's limit grows. */
+void quota_grow_root(uint64_t bytes);
+/* For object.c: the last reference has gone; nothing is charged to it any more. */
+void quota_free(struct object *object);
 
 #endif

@@ -6,11 +6,14 @@
 #ifndef ONESTACK_OBJ_SPACE_H
 #define ONESTACK_OBJ_SPACE_H
 
+#include "kernel/lib/tree.h"
 #include "kernel/obj/object.h"
 
-struct thread;
+struct core;
 struct endpoint;
 struct mapping;
+struct memory;
+struct thread;
 
 struct space {
     struct object object;
@@ -22,13 +25,52 @@ struct space {
 
     uint64_t cr3;          /* physical address of the PML4 */
     uint64_t cores_loaded; /* bit n: core n may hold translations (SMP shootdown) */
-    struct mapping *mappings; /* sorted by address; guarded by object.lock */
-    struct thread *threads;   /* list through thread.space_next */
+    struct tree mappings;  /* by address; they and the page tables are guarded by object.lock */
+    struct thread *threads; /* list through thread.space_next */
     uint32_t thread_count;
-    uint32_t window;          /* number of the capability window */
+    uint32_t window;       /* number of the capability window */
+    struct quota *account; /* pays for the table of capabilities, page tables and mappings */
     struct endpoint *fault_endpoint; /* where faults of threads without handler go; may be NULL */
     uint64_t fault_badge;
-    struct thread *watcher;   /* unused until a parent asks; see space.c */
 };
+
+_Static_assert(sizeof(struct space) <= 128, "slab size");
+
+/* A space without anything in it; NULL = no memory. */
+struct space *space_new(struct quota *quota, struct quota *account);
+
+/*
+ * One page of zeroed slots more, from cap_limit on; the caller (cap.c, which holds the space's lock)
+ * links them and raises cap_limit by CAPS_PER_PAGE. False: the account is exhausted, or the table full.
+ */
+#define CAPS_PER_PAGE 64
+bool space_grow_caps(struct space *space);
+
+/* Map without system call, for the boot loader: all frames must be there. E_OK or an error. */
+int64_t space_map(struct space *space, struct cap *cap, uint64_t address, uint64_t bytes,
+                  uint64_t offset, uint8_t flags);
+
+/* What can be done about a page fault. */
+enum space_fault {
+    SPACE_FAULT_RETRY, /* the page is mapped now */
+    SPACE_FAULT_PAGER, /* ask the pager of *memory for the page at *offset */
+    SPACE_FAULT_NONE   /* a real fault: nothing mapped there, not so, or no memory for tables */
+};
+/*
+ * `error` is the CPU's error code. For SPACE_FAULT_PAGER, *memory comes with a reference that the
+ * caller gives back.
+ */
+enum space_fault space_fault(struct space *space, uint64_t address, uint64_t error,
+                             struct memory **memory, uint64_t *offset);
+
+/*
+ * Physical address of a byte of user memory as it is mapped now, or 0: absent, or read-only and
+ * `write`. For the long copy; valid until the space's lock is given to someone else.
+ */
+uint64_t space_user_frame(const struct space *space, uint64_t address, bool write);
+
+/* For object.c's table: the last capability has gone (false = call again); the last reference has. */
+bool space_destroy(struct object *object);
+void space_free(struct object *object);
 
 #endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * FPU, SSE and AVX state (Intel SDM vol. 1, chapter 13). A thread that has never used them has
+ * none; from its first use on (#NM) it has a save area, and the state is saved and restored at each
+ * switch. While a thread without state runs, CR0.TS is set and the registers hold the initial state.
+ * Only functions whose names begin with fpu_ contain such instructions; the build checks it.
+ */
+#ifndef ONESTACK_ARCH_FPU_H
+#define ONESTACK_ARCH_FPU_H
+
+#include "kernel/arch/core.h"
+
+/* On each core, once, after core_init's control registers: XCR0, CR4, initial state, CR0.TS set. */
+void fpu_init(struct core *core);
+
+/*
+ * #NM of a thread in user mode: its state begins. False = its account has no memory for the save
+ * area: treat it as a fault. Also for a thread whose area is there (nothing to do).
+ */
+bool fpu_first_use(struct core *core, struct thread *thread);
+
+/* The thread's state is given up with it: before its memory is. */
+void fpu_thread_end(struct core *core, struct thread *thread);
+
+void fpu_switch_state(struct core *core, struct thread *to);
+
+/* `to` runs next (NULL = idle). Two compares when neither it nor the one before has any state. */
+static inline void fpu_switch(struct core *core, struct thread *to)
+{
+    if (__builtin_expect(core->fpu_owner != NULL || (to != NULL && to->fpu != NULL), 0)) {
+        fpu_switch_state(core, to);
+    }
+}
+
+#endif

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Memory objects: what can be mapped. A mapping is made by a capability and lasts no longer than
+ * it: who deletes or revokes the capability takes the memory out of every space that got it so. The
+ * badge of a memory capability is the part of the object that it names (0 = all of it).
+ */
+#ifndef ONESTACK_OBJ_MEMORY_H
+#define ONESTACK_OBJ_MEMORY_H
+
+#include "kernel/arch/paging.h"
+#include "kernel/lib/tree.h"
+#include "kernel/obj/object.h"
+
+struct cap;
+struct core;
+struct endpoint;
+struct thread;
+
+enum memory_kind {
+    MEMORY_ANONYMOUS, /* its own frames, all there before it can be mapped */
+    MEMORY_PAGED,     /* its own frames, each supplied by the pager when it is missed */
+    MEMORY_PHYSICAL   /* frames that are not the allocator's: devices, boot modules */
+};
+
+struct memory {
+    struct object object;
+    uint64_t bytes;           /* whole pages */
+    uint64_t filled;          /* ANONYMOUS: bytes that are there and zeroed; also the destroyer's cursor */
+    uint64_t base;            /* PHYSICAL: the first byte */
+    struct page_table frames; /* the others' frames by offset; levels 0: `root` is the only frame */
+    struct endpoint *pager;   /* PAGED: who is asked; a reference is held */
+    uint64_t pager_badge;     /* of the messages to it */
+    uint8_t kind;
+};
+
+/* One range of one space, to show a part of a memory object. */
+struct mapping {
+    struct tree_node node;    /* in the space's tree; the key is the address; guarded by its lock */
+    uint64_t bytes;
+    uint64_t offset;          /* of the first byte, in the memory object */
+    struct memory *memory;    /* no reference: the capability's */
+    struct space *space;
+    struct mapping *cap_next; /* list of the capability that it was made by, guarded */
+    struct mapping **cap_link; /* by the memory object's lock: where the pointer to us is */
+    uint8_t flags;            /* MAP_* */
+    uint8_t allowed;          /* MAP_* that the capability's rights allow */
+    bool filling;             /* sys_map is still at it, and takes it back if memory runs out */
+};
+
+_Static_assert(sizeof(struct mapping) <= 128, "slab size");
+
+/* Lowest level: create with nothing in it (`bytes` whole pages); NULL = no memory. */
+struct memory *memory_new(struct quota *quota, enum memory_kind kind, uint64_t bytes);
+/* ANONYMOUS: one more step; false = no memory. Done when filled == bytes. */
+bool memory_fill_some(struct memory *memory);
+/* Physical address of the page at `offset`, 0 = absent; *large if a whole 2 MiB page is there. */
+uint64_t memory_page(const struct memory *memory, uint64_t offset, bool *large);
+
+/* The part of its object that a capability names. */
+void memory_cap_range(const struct cap *cap, uint64_t *first, uint64_t *bytes);
+/* For sys_range_slice: a capability for bytes `first` .. `first + count` of what `cap` names. */
+int64_t memory_slice(struct thread *self, struct cap *cap, uint64_t first, uint64_t count);
+
+/*
+ * For cap.c, each time a slot with a memory capability is emptied, without locks held, while the
+ * slot still names the object but is no longer found: unmap what it mapped. False: a preemption point
+ * was reached, call again.
+ */
+bool memory_cap_gone(struct core *core, struct cap *cap);
+/* For cap.c, under the object's lock: the capability now lives in slot `to`. */
+void memory_cap_moved(struct cap *to, struct cap *from);
+/* For object.c's table: the last capability has gone (false = call again); the last reference has. */
+bool memory_destroy(struct object *object);
+void memory_free(struct object *object);
+
+#endif
