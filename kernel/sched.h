@@ -1,24 +1,29 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Who runs. Each core has its own queues: 256 priorities, FIFO within one, picked in O(1). The
- * running thread stands in no queue. All functions here act on the calling core's own threads;
- * for a thread of another core they leave it a message (thread_wake does so by itself).
+ * running thread stands in no queue. Interrupts never touch a queue (E6), so nothing here needs
+ * IF=0. All functions act on threads of the calling core.
  */
 #ifndef ONESTACK_SCHED_H
 #define ONESTACK_SCHED_H
 
 #include "kernel/arch/core.h"
 
-/* Round robin among equals: nanoseconds, boot option `timeslice=` in microseconds. */
+/* Round robin among equals: nanoseconds, unless the boot option `timeslice=` (in microseconds) says else. */
 #define TIMESLICE_DEFAULT_NS 10000000ULL
 
+void sched_set_timeslice(uint64_t nanoseconds);
 void sched_init(struct core *core);
-/* Into its queue's end (or front: a thread preempted by a higher one keeps its turn). */
+/* Into its queue's end, or its front: a thread preempted by a higher one keeps its turn. */
 void sched_enqueue(struct core *core, struct thread *thread);
 void sched_enqueue_front(struct core *core, struct thread *thread);
 void sched_dequeue(struct core *core, struct thread *thread);
-/* The next to run, taken out of its queue; NULL = idle. */
-struct thread *sched_pick(struct core *core);
+/* Make the thread that shall run the current one and return it; NULL and the dummy = idle. */
+struct thread *sched_choose(struct core *core);
+/* Load everything of `to` that is not in its frame, keep `from`'s. `to` is in no queue. */
+void sched_switch(struct core *core, struct thread *from, struct thread *to);
+/* The running thread goes behind its equals. */
+void sched_yield(struct core *core);
 /* Change the effective priority, wherever the thread stands. */
 void sched_set_priority(struct core *core, struct thread *thread, uint8_t priority);
 
@@ -28,10 +33,9 @@ void sched_set_priority(struct core *core, struct thread *thread, uint8_t priori
  */
 void thread_wake(struct core *core, struct thread *thread, int64_t result);
 
-/* One-shot timers (timer.c): wake `thread` from its wait with E_TIMEOUT at `deadline` (TSC). */
-void timer_set(struct core *core, struct thread *thread, uint64_t deadline);
-void timer_cancel(struct core *core, struct thread *thread);
-/* TSC of now + nanoseconds, saturating. */
-uint64_t timer_deadline(uint64_t nanoseconds);
+static inline bool thread_runnable(const struct thread *thread)
+{
+    return thread->state == THREAD_READY && !(thread->flags & THREAD_FLAG_SUSPENDED);
+}
 
 #endif

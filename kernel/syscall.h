@@ -22,14 +22,16 @@
 
 /*
  * Go on with `next` on an empty stack after pending events were worked on: a preemption point, or
- * a wait if the thread's state says so. The continuation returns through continuation_return()
- * below when it is done.
+ * a wait if the thread's state says so. The continuation sets frame.rax itself.
  */
 static inline int64_t continue_with(struct thread *self, continuation_fn *next)
 {
     self->continuation = next;
     return BLOCKED;
 }
+
+/* The continuation that makes the system call again: its number and arguments are still in the frame. */
+void syscall_restart(struct core *core, struct thread *self);
 
 /* Is there anything that should not wait for a long operation? */
 static inline bool preemption_wanted(const struct core *core)

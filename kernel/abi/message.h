@@ -6,8 +6,10 @@
  *
  *   bits  0-16  bytes beyond the six words, 0 .. 65536
  *   bits 20-22  capabilities, 0 .. 4
- *   bit  24     the message is a fault (kernel/abi/fault.h)
+ *   bit  24     the message is a fault (struct fault_info)
  *   bit  25     bits of the bound notification, no message: word 0 holds them
+ *   bit  28     to the kernel only: the arguments a2 (struct message) and a3 (timeout) count.
+ *               Without it there is no struct message and the wait has no end: the fast way.
  *   bits 32-62  label, the sender's to choose
  *
  * A received `info` is never negative, so a call returns either it or an error.
@@ -28,9 +30,10 @@
 #define INFO_CAPS_MASK 0x700000ULL
 #define INFO_FAULT (1ULL << 24)
 #define INFO_NOTIFIED (1ULL << 25)
+#define INFO_EXTRA (1ULL << 28)
 #define INFO_LABEL_SHIFT 32
 #define INFO_LABEL_MASK 0x7fffffff00000000ULL
-/* What a sender may set; and what makes a message more than six words. */
+/* What a sender may set and a receiver gets; what makes a message more than six words. */
 #define INFO_USER_MASK (INFO_BYTES_MASK | INFO_CAPS_MASK | INFO_LABEL_MASK)
 #define INFO_LONG_MASK (INFO_BYTES_MASK | INFO_CAPS_MASK)
 

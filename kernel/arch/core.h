@@ -8,29 +8,22 @@
 
 #include "kernel/arch/layout.h"
 #include "kernel/arch/segments.h"
+#include "kernel/arch/state.h"
 #include "kernel/obj/thread.h"
-
-/* The state byte of core_state: what the core does, and so what a fault means. */
-#define CORE_ST_USER 0    /* a fault becomes a signal to the running thread */
-#define CORE_ST_PARMCHK 1 /* touches user memory for a system call: the call returns an error */
-#define CORE_ST_SYSCALL 2 /* a fault is a kernel bug */
-#define CORE_ST_IPC 3     /* copies between two users: the threads concerned get an error */
-#define CORE_ST_CONTIN 4  /* runs a continuation: a fault is a kernel bug */
-#define CORE_ST_INTR 5    /* in an interrupt or nested entry: a fault is a kernel bug */
-#define CORE_ST_IDLE 6
-
-/* The pending byte: changed by single or/and/xchg instructions only, as an NMI may strike between two. */
-#define CORE_PENDING_NMI 0x01
-#define CORE_PENDING_MCHECK 0x02
-#define CORE_PENDING_IRQ 0x04     /* a bit in irq_pending is set */
-#define CORE_PENDING_RESCHED 0x08
-#define CORE_PENDING_MAIL 0x10    /* another core left a message */
-#define CORE_PENDING_SLOW 0x80    /* a fast path declined: the call, kept in the frame, goes the slow way */
 
 #define PRIORITY_COUNT 256
 
 struct run_queue {
     struct thread *head, *tail;
+};
+
+/* Deadlines of this core's threads (timer.c). */
+#define WHEEL_LEVELS 7
+#define WHEEL_SLOTS 64
+struct timer_wheel {
+    uint64_t tick; /* all before it have fired */
+    uint64_t occupied[WHEEL_LEVELS];
+    struct thread *slots[WHEEL_LEVELS][WHEEL_SLOTS];
 };
 
 struct core {
@@ -45,15 +38,19 @@ struct core {
     };
     uint16_t id;
     struct thread *current_hint; /* kept by entry models whose RSP0 does not say it */
-    uint64_t cr3;              /* what CR3 holds */
     struct thread *fpu_owner;  /* whose FPU content is loaded, NULL = nobody's and CR0.TS set */
 
     /* events that were recorded and not yet worked on (E6) */
     uint64_t irq_pending[4];   /* one bit a vector */
     uint32_t nmi_pending_reasons; /* moved out of nmi_reasons by the handler; see trap.c */
     uint32_t nmi_reasons;      /* set by the sender, any core, before it sends (N7) */
+    uint64_t irq_count;        /* interrupts recorded */
+    uint64_t breakpoints;      /* int3 in ring 0: the harness plants them */
     uint64_t nmi_count;        /* taken by the handler */
     uint64_t nmi_worked;       /* worked on at the outermost level */
+    uint64_t nmi_external;     /* of those taken, without a reason */
+    uint64_t nmi_external_worked;
+    struct mcheck_log *mcheck; /* banks as they were (mcheck.c) */
     uint64_t mail;             /* lock-free stack of threads with a message (struct thread.mail_next) */
 
     /* scheduler (sched.c) */
@@ -62,8 +59,8 @@ struct core {
     uint16_t online;
     uint32_t lapic_id;
     uint64_t switched_in;      /* TSC when the current thread was switched in */
+    uint64_t slice_end;        /* TSC when the current thread's slice is over */
     uint64_t timer_armed;      /* TSC that the one-shot timer is set to, ~0 = off */
-    struct thread *timer_queue;
     uint64_t idle_time;        /* TSC ticks in idle */
 
     struct tss tss;
@@ -72,6 +69,7 @@ struct core {
     /* RSP0 points at its save area in idle and after the running thread has ended (E2). */
     struct thread dummy __attribute__((aligned(64)));
     struct run_queue queues[PRIORITY_COUNT];
+    struct timer_wheel wheel;
 } __attribute__((aligned(64)));
 
 _Static_assert(sizeof(struct core) <= CORE_STRUCT_SIZE, "layout.h reserves this much");
@@ -109,9 +107,12 @@ static inline void core_clear_pending(struct core *core, uint8_t bits)
     __asm__ volatile("andb %1, %0" : "+m"(core->pending) : "qi"((uint8_t)~bits));
 }
 
-/* Build core `id`'s area (struct core, stacks, guard pages); mm gives the memory. */
-void core_create(unsigned id);
-/* On the core itself, once: descriptor tables, MSRs, control registers, LAPIC. */
+/* Map and fill core `id`'s area; NULL if there is no memory for it (mm). */
+struct core *core_create(unsigned id);
+/*
+ * On the core itself, once, before interrupts: current thread = the dummy, descriptor tables, MSRs,
+ * control registers. LINT1 stays masked until after this (N8); the LAPIC is the caller's next step.
+ */
 void core_init(struct core *core);
 
 #endif

@@ -6,47 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MSR_APIC_BASE 0x1b
-#define MSR_MCG_CAP 0x179
-#define MSR_MCG_STATUS 0x17a
-#define MSR_MC_CTL(bank) (0x400 + 4 * (bank))
-#define MSR_MC_STATUS(bank) (0x401 + 4 * (bank))
-#define MSR_MC_ADDR(bank) (0x402 + 4 * (bank))
-#define MSR_MC_MISC(bank) (0x403 + 4 * (bank))
-#define MSR_EFER 0xc0000080
-#define MSR_STAR 0xc0000081
-#define MSR_LSTAR 0xc0000082
-#define MSR_SFMASK 0xc0000084
-#define MSR_FS_BASE 0xc0000100
-#define MSR_GS_BASE 0xc0000101
-
-#define EFER_SCE (1u << 0)
-#define EFER_NXE (1u << 11)
-
-#define CR0_MP (1u << 1)
-#define CR0_EM (1u << 2)
-#define CR0_TS (1u << 3)
-#define CR0_NE (1u << 5)
-#define CR0_WP (1u << 16)
-#define CR4_DE (1u << 3)
-#define CR4_MCE (1u << 6)
-#define CR4_PGE (1u << 7)
-#define CR4_OSFXSR (1u << 9)
-#define CR4_OSXMMEXCPT (1u << 10)
-#define CR4_UMIP (1u << 11)
-#define CR4_FSGSBASE (1u << 16)
-#define CR4_OSXSAVE (1u << 18)
-#define CR4_SMEP (1u << 20)
-#define CR4_SMAP (1u << 21)
-
-#define RFLAGS_FIXED (1u << 1)
-#define RFLAGS_TF (1u << 8)
-#define RFLAGS_IF (1u << 9)
-#define RFLAGS_DF (1u << 10)
-#define RFLAGS_NT (1u << 14)
-#define RFLAGS_RF (1u << 16)
-#define RFLAGS_AC (1u << 18)
-#define RFLAGS_STATUS 0x8d5u /* CF PF AF ZF SF OF */
+#include "kernel/arch/cpu_bits.h"
 
 static inline uint64_t rdmsr(uint32_t msr)
 {

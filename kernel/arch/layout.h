@@ -45,6 +45,9 @@
 #define CORE_STACK_BASE(n) (CORE_STRUCT_SIZE + (n) * CORE_STACK_STRIDE + STACK_SIZE)
 #define CORE_STACK_TOP(n) (CORE_STACK_BASE(n) + STACK_SIZE)
 
+/* Each core's SYSCALL stub, by number from syscall_entry on. */
+#define SYSCALL_STUB_SIZE 64
+
 /* Which stack: the kernel stack, then IST 1 to 4 (N1). */
 #define STACK_KERNEL 0
 #define STACK_NMI 1

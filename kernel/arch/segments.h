@@ -14,6 +14,17 @@
 #define TSS_SELECTOR 0x30
 #define GDT_ENTRIES 8 /* the TSS takes two */
 
+/* Exceptions that the code names (Intel SDM vol. 3, 6.3.1). */
+#define VECTOR_DB 1
+#define VECTOR_NMI 2
+#define VECTOR_BP 3
+#define VECTOR_NM 7
+#define VECTOR_DF 8
+#define VECTOR_GP 13
+#define VECTOR_PF 14
+#define VECTOR_MC 18
+#define VECTOR_IRQ_FIRST 32
+
 /* IST numbers in gates: 0 = none. */
 #define IST_NMI 1
 #define IST_DF 2
@@ -42,6 +53,13 @@ struct tss {
 _Static_assert(offsetof(struct tss, rsp0) - TSS_HARDWARE_OFFSET == 4, "SDM figure 7-11");
 _Static_assert(offsetof(struct tss, ist) - TSS_HARDWARE_OFFSET == 36, "SDM figure 7-11");
 _Static_assert(offsetof(struct tss, io_bitmap) - TSS_HARDWARE_OFFSET == 102, "SDM figure 7-11");
+
+struct core;
+
+/* Fill the IDT, once, before any core loads it. */
+void idt_init(void);
+/* On the core itself: its GDT, TSS and the IDT; RSP0 must have been set. */
+void segments_load(struct core *core);
 #endif
 
 #endif

@@ -51,7 +51,7 @@ struct thread {
     uint8_t base_priority;
     uint8_t ceiling;        /* the highest base priority that it may give to anyone */
     uint8_t core_wish;      /* affinity */
-    uint16_t spare;
+    uint16_t timer_slot;    /* where in its core's wheel, while THREAD_FLAG_TIMER */
     struct thread *next, *prev; /* run queue, or the queue of the object that it waits on */
     struct space *space;
     uint64_t cr3;           /* its space's, copied: the switch compares two TCBs */
@@ -71,7 +71,7 @@ struct thread {
     continuation_fn *continuation; /* what to go on with instead of leaving to user mode */
     uint64_t words[4];      /* the continuation's own */
     uint64_t deadline;      /* TSC, while THREAD_FLAG_TIMER */
-    struct thread *timer_next, *timer_prev;
+    struct thread *timer_next, *timer_prev; /* in that slot */
     uint64_t slice;         /* TSC ticks left of its time slice */
     uint64_t cpu_time;      /* TSC ticks it has run, until it was last switched in */
     struct fpu_state *fpu;  /* NULL: never used it */

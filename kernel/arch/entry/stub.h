@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/* What all entry assembly shares: the register part of struct frame, labels with size, debug checks. */
+#ifndef ONESTACK_ARCH_ENTRY_STUB_H
+#define ONESTACK_ARCH_ENTRY_STUB_H
+
+#include "offsets.h"
+#include "kernel/arch/cpu_bits.h"
+#include "kernel/arch/layout.h"
+#include "kernel/arch/segments.h"
+#include "kernel/arch/state.h"
+
+/* Where RSP starts on each stack: one word for the core's address, one that keeps 16 bytes. */
+#define STACK_RESERVED 16
+#define STACK_CORE 8 /* the core's address, from there */
+
+.macro ENTRY name
+        .section .text.entry, "ax", @progbits
+        .globl  \name
+        .type   \name, @function
+\name:
+.endm
+
+.macro END name
+        .size   \name, . - \name
+.endm
+
+/* From the word above the registers down. */
+.macro PUSH_REGS
+        push    %rax
+        push    %rcx
+        push    %rdx
+        push    %rsi
+        push    %rdi
+        push    %r8
+        push    %r9
+        push    %r10
+        push    %r11
+        push    %rbx
+        push    %rbp
+        push    %r12
+        push    %r13
+        push    %r14
+        push    %r15
+.endm
+
+.macro POP_REGS
+        pop     %r15
+        pop     %r14
+        pop     %r13
+        pop     %r12
+        pop     %rbp
+        pop     %rbx
+        pop     %r11
+        pop     %r10
+        pop     %r9
+        pop     %r8
+        pop     %rdi
+        pop     %rsi
+        pop     %rdx
+        pop     %rcx
+        pop     %rax
+.endm
+
+/* The core, from any of its stacks (E4). */
+.macro CORE_BY_STACK reg
+        mov     %rsp, \reg
+        or      $(STACK_SIZE - 1), \reg
+        mov     -7(\reg), \reg
+.endm
+
+/* Give up what the kernel stack holds. `core` stays. */
+.macro RESET_STACK core
+        lea     CORE_STACK_TOP(STACK_KERNEL) - STACK_RESERVED(\core), %rsp
+.endm
+
+/*
+ * An exit's last stretch, from its check of the pending byte to the instruction that leaves. What
+ * strikes in it sets a pending bit that nobody would look at again, so it is sent back to the
+ * beginning, on an empty kernel stack with IF=0 (N4; restart_windows in trap.c). So in a window
+ * only loads from the TCB and stores that may be repeated.
+ */
+.macro WINDOW first, last
+        .pushsection .windows, "a"
+        .quad   \first, \last
+        .popsection
+.endm
+
+#endif

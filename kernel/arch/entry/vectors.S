@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One stub a vector, and their table for the IDT. Each leaves one word above the hardware frame:
+ * the CPU's error code with the vector above it, or for interrupts just the vector.
+ */
+#include "kernel/arch/entry/stub.h"
+
+.macro STUB_BEGIN n
+        .type   vector_\n, @function
+vector_\n:
+.endm
+
+.macro STUB_END n
+        .size   vector_\n, . - vector_\n
+        .pushsection .rodata.vectors, "a"
+        .quad   vector_\n
+        .popsection
+.endm
+
+/* The CPU pushed an error code. */
+.macro TRAP_ERROR n, to=entry_trap
+        STUB_BEGIN \n
+        movl    $\n, 4(%rsp)
+        jmp     \to
+        STUB_END \n
+.endm
+
+.macro TRAP n, to=entry_trap
+        STUB_BEGIN \n
+        push    $0
+        movl    $\n, 4(%rsp)
+        jmp     \to
+        STUB_END \n
+.endm
+
+.macro IRQ n
+        STUB_BEGIN \n
+        push    $\n
+        jmp     entry_irq
+        STUB_END \n
+.endm
+
+#if CONFIG_NMI_IST
+#define NMI_ENTRY entry_ist
+#else
+#define NMI_ENTRY entry_trap /* nmi=rsp0, wrong on purpose: on whatever stack it finds */
+#endif
+
+        .section .rodata.vectors, "a"
+        .balign 8
+        .globl  vector_table
+vector_table:
+
+        .section .text.entry, "ax", @progbits
+        TRAP       0                    /* #DE */
+        TRAP       1, entry_ist         /* #DB */
+        TRAP       2, NMI_ENTRY         /* NMI */
+        TRAP       3                    /* #BP */
+        TRAP       4                    /* #OF */
+        TRAP       5                    /* #BR */
+        TRAP       6                    /* #UD */
+        TRAP       7                    /* #NM */
+        TRAP_ERROR 8, entry_ist         /* #DF */
+        TRAP       9
+        TRAP_ERROR 10                   /* #TS */
+        TRAP_ERROR 11                   /* #NP */
+        TRAP_ERROR 12                   /* #SS */
+        TRAP_ERROR 13                   /* #GP */
+        TRAP_ERROR 14                   /* #PF */
+        TRAP       15
+        TRAP       16                   /* #MF */
+        TRAP_ERROR 17                   /* #AC */
+        TRAP       18, entry_ist        /* #MC */
+        TRAP       19                   /* #XM */
+        TRAP       20                   /* #VE */
+        TRAP_ERROR 21                   /* #CP */
+        TRAP       22
+        TRAP       23
+        TRAP       24
+        TRAP       25
+        TRAP       26
+        TRAP       27
+        TRAP       28                   /* #HV */
+        TRAP_ERROR 29                   /* #VC */
+        TRAP_ERROR 30                   /* #SX */
+        TRAP       31
+        .altmacro
+        .set    number, 32
+        .rept   256 - 32
+        IRQ     %number
+        .set    number, number + 1
+        .endr
+        .noaltmacro
+
+        .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+/* Where the entry assembly meets C: interrupts record, exceptions are sorted by core_state. */
+#include "kernel/arch/cpu.h"
+#include "kernel/arch/entry.h"
+#include "kernel/arch/fpu.h"
+#include "kernel/arch/lapic.h"
+#include "kernel/arch/mcheck.h"
+#include "kernel/arch/vectors.h"
+#include "kernel/debug/panic.h"
+#include "kernel/events.h"
+#include "kernel/fault.h"
+#include "kernel/obj/irq.h"
+#include "kernel/uaccess.h"
+
+extern const struct restart_window __windows_start[], __windows_end[];
+
+void kintr_handler(struct core *core, unsigned inum, unsigned nested)
+{
+    (void)nested; /* both kinds only record; the stub sends the outermost one to ret_to_user */
+    core->irq_count++;
+    if (inum == VECTOR_SPURIOUS) {
+        return;
+    }
+    if (inum == VECTOR_TIMER) {
+        core_set_pending(core, CORE_PENDING_TIMER);
+    } else {
+        core->irq_pending[inum / 64] |= 1ULL << inum % 64;
+        core_set_pending(core, CORE_PENDING_IRQ);
+        irq_mask_if_level(inum);
+    }
+    lapic_eoi();
+}
+
+/*
+ * What was struck in an exit's window goes back to the window's beginning, which looks at the
+ * pending byte again (N4). Its stack is empty by then, so RSP is known; the thread's registers are
+ * still in the TCB, or have not been touched yet.
+ */
+static void restart_exit(struct core *core, struct frame *regs)
+{
+    for (const struct restart_window *w = __windows_start; w < __windows_end; w++) {
+        if (regs->rip >= w->first && regs->rip <= w->last) {
+            regs->rip = w->first;
+            regs->rsp = (uint64_t)core + CORE_STACK_TOP(STACK_KERNEL) - 16;
+            regs->rflags &= ~(uint64_t)RFLAGS_IF;
+            return;
+        }
+    }
+}
+
+/* In NMI context or as an ordinary entry: one more NMI, with what its senders said (N7). */
+static void nmi_record(struct core *core)
+{
+    uint32_t reasons = __atomic_exchange_n(&core->nmi_reasons, 0, __ATOMIC_RELAXED);
+
+    if (reasons & NMI_REASON_STOP) {
+        panic_stop_here(core);
+    }
+    core->nmi_count++;
+    if (reasons == 0) {
+        core->nmi_external++;
+    }
+    __asm__ volatile("orl %1, %0" : "+m"(core->nmi_pending_reasons) : "r"(reasons));
+    core_set_pending(core, CORE_PENDING_NMI);
+}
+
+void kist_kernel(struct core *core, struct frame *regs, unsigned vector)
+{
+    switch (vector) {
+    case VECTOR_NMI:
+        nmi_record(core);
+        restart_exit(core, regs);
+        break;
+    case VECTOR_MC:
+        mcheck_record(core, regs);
+        restart_exit(core, regs);
+        break;
+    case VECTOR_DB:
+        core->breakpoints++;
+        write_dr6(0);
+        break;
+    default:
+        panic_double_fault(core, regs);
+    }
+}
+
+void ktrap_user(struct core *core, unsigned trapno, uint32_t errcode, struct frame *regs,
+                uint64_t cr2)
+{
+    struct thread *self = entry_current(core);
+
+    switch (trapno) {
+    case VECTOR_NMI:
+        nmi_record(core);
+        break;
+    case VECTOR_MC:
+        mcheck_record(core, regs);
+        break;
+    case VECTOR_NM:
+        if (!fpu_first_use(core, self)) {
+            fault_user(core, self, trapno, errcode, 0);
+        }
+        break;
+    default:
+        fault_user(core, self, trapno, errcode, trapno == VECTOR_PF ? cr2 : 0);
+    }
+}
+
+void ktrap_kernel(struct core *core, unsigned trapno, uint32_t errcode, struct frame *regs,
+                  uint64_t cr2, unsigned state)
+{
+    switch (trapno) {
+    case VECTOR_NMI: /* nmi=rsp0 */
+        kist_kernel(core, regs, trapno);
+        return;
+    case VECTOR_BP:
+        core->breakpoints++;
+        return;
+    case VECTOR_PF:
+        /* The outermost level touched a user page: give up its stack (E6). */
+        if ((state == CORE_ST_PARMCHK || state == CORE_ST_IPC) && cr2 < USER_END &&
+            core->nest == 2 && regs->rflags & RFLAGS_IF) {
+            uaccess_fault(core, cr2, errcode, state);
+        }
+        break;
+    default:
+        break;
+    }
+    panic_trap(core, trapno, errcode, regs, cr2, state);
+}

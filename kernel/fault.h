@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/* What becomes of a user thread's exception: its handler, its pager, its fault endpoint, its end. */
+#ifndef ONESTACK_FAULT_H
+#define ONESTACK_FAULT_H
+
+#include "kernel/arch/core.h"
+
+struct space;
+
+/*
+ * An exception of the running thread in user mode: outermost level, IF=1, its frame in the TCB.
+ * Page faults in memory that a pager backs go there; else the thread's signal handler, else its space's
+ * fault endpoint gets it, else the thread ends. It may block the thread.
+ */
+void fault_user(struct core *core, struct thread *self, unsigned vector, uint64_t error,
+                uint64_t address);
+
+/*
+ * The kernel, working for `self`, needs a page of `space` (self's own, or its partner's in an IPC) that is
+ * not there. If a pager backs it: ask, block self, return true; when the page has come self goes on
+ * with `retry`. Else false, and nothing has changed. `error` as the CPU's: bit 1 = write.
+ */
+bool fault_to_pager(struct core *core, struct thread *self, struct space *space, uint64_t address,
+                    uint64_t error, continuation_fn *retry);
+
+#endif

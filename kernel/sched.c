@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+#include "kernel/sched.h"
+
+#include "kernel/arch/clock.h"
+#include "kernel/arch/entry.h"
+#include "kernel/arch/fpu.h"
+#include "kernel/obj/object.h"
+#include "kernel/timer.h"
+
+static uint64_t timeslice; /* ticks of the clock */
+
+void sched_set_timeslice(uint64_t nanoseconds)
+{
+    timeslice = clock_from_ns(nanoseconds);
+}
+
+void sched_init(struct core *core)
+{
+    core->ready_top = -1;
+    timer_wheel_init(core);
+}
+
+static void ready_changed(struct core *core, unsigned priority)
+{
+    uint64_t bit = 1ULL << priority % 64;
+
+    if (core->queues[priority].head) {
+        core->ready[priority / 64] |= bit;
+        if ((int)priority > core->ready_top) {
+            core->ready_top = (int16_t)priority;
+        }
+        return;
+    }
+    core->ready[priority / 64] &= ~bit;
+    if ((int)priority == core->ready_top) {
+        core->ready_top = -1;
+        for (int word = (int)priority / 64; word >= 0; word--) {
+            if (core->ready[word]) {
+                core->ready_top = (int16_t)(word * 64 + 63 - __builtin_clzll(core->ready[word]));
+                break;
+            }
+        }
+    }
+}
+
+void sched_enqueue(struct core *core, struct thread *thread)
+{
+    struct run_queue *queue = &core->queues[thread->priority];
+
+    thread->flags |= THREAD_FLAG_QUEUED;
+    thread->next = NULL;
+    thread->prev = queue->tail;
+    if (queue->tail) {
+        queue->tail->next = thread;
+    } else {
+        queue->head = thread;
+    }
+    queue->tail = thread;
+    ready_changed(core, thread->priority);
+}
+
+void sched_enqueue_front(struct core *core, struct thread *thread)
+{
+    struct run_queue *queue = &core->queues[thread->priority];
+
+    thread->flags |= THREAD_FLAG_QUEUED;
+    thread->prev = NULL;
+    thread->next = queue->head;
+    if (queue->head) {
+        queue->head->prev = thread;
+    } else {
+        queue->tail = thread;
+    }
+    queue->head = thread;
+    ready_changed(core, thread->priority);
+}
+
+void sched_dequeue(struct core *core, struct thread *thread)
+{
+    struct run_queue *queue = &core->queues[thread->priority];
+
+    thread->flags &= (uint8_t)~THREAD_FLAG_QUEUED;
+    if (thread->prev) {
+        thread->prev->next = thread->next;
+    } else {
+        queue->head = thread->next;
+    }
+    if (thread->next) {
+        thread->next->prev = thread->prev;
+    } else {
+        queue->tail = thread->prev;
+    }
+    ready_changed(core, thread->priority);
+}
+
+void sched_set_priority(struct core *core, struct thread *thread, uint8_t priority)
+{
+    if (thread->flags & THREAD_FLAG_QUEUED) {
+        sched_dequeue(core, thread);
+        thread->priority = priority;
+        sched_enqueue(core, thread);
+    } else {
+        thread->priority = priority;
+    }
+}
+
+void sched_yield(struct core *core)
+{
+    core->slice_end = 0;
+}
+
+void thread_wake(struct core *core, struct thread *thread, int64_t result)
+{
+    timer_cancel(core, thread);
+    thread->state = THREAD_READY;
+    thread->frame.rax = (uint64_t)result;
+    if (!(thread->flags & (THREAD_FLAG_SUSPENDED | THREAD_FLAG_QUEUED)) &&
+        thread != entry_current(core)) {
+        sched_enqueue(core, thread);
+    }
+}
+
+void sched_switch(struct core *core, struct thread *from, struct thread *to)
+{
+    uint64_t now = clock_now();
+
+    from->cpu_time += now - core->switched_in;
+    core->switched_in = now;
+    /* A user's selector load changes the bases behind the TCB's back: ask the registers (E7). */
+    from->fs_base = rdfsbase();
+    from->gs_base = rdgsbase();
+    if (to->fs_base != from->fs_base) {
+        wrfsbase(to->fs_base);
+    }
+    if (to->gs_base != from->gs_base) {
+        wrgsbase(to->gs_base);
+    }
+    /* The dummy has no space: idle keeps whatever is loaded. */
+    if (to->cr3 != 0 && to->cr3 != read_cr3()) {
+        write_cr3(to->cr3);
+    }
+    fpu_switch(core, to);
+    entry_set_current(core, to);
+    if (from->state == THREAD_DEAD) {
+        object_unref(&from->object); /* it was kept while a core ran on it (E2) */
+    }
+}
+
+/* The next to run, out of its queue; the dummy if nobody is ready. */
+static struct thread *pick(struct core *core)
+{
+    if (core->ready_top < 0) {
+        return &core->dummy;
+    }
+    struct thread *next = core->queues[core->ready_top].head;
+
+    sched_dequeue(core, next);
+    return next;
+}
+
+/* Has the running thread to give way? Queues it then. */
+static bool give_way(struct core *core, struct thread *self)
+{
+    if (!thread_runnable(self)) {
+        return true;
+    }
+    if (core->ready_top > self->priority) {
+        sched_enqueue_front(core, self);
+        return true;
+    }
+    if (core->ready_top == self->priority && clock_now() >= core->slice_end) {
+        sched_enqueue(core, self);
+        return true;
+    }
+    return false;
+}
+
+struct thread *sched_choose(struct core *core)
+{
+    struct thread *self = entry_current(core);
+
+    if (give_way(core, self)) {
+        struct thread *next = pick(core);
+
+        if (next != self) {
+            sched_switch(core, self, next);
+            self = next;
+        }
+        core->slice_end = core->switched_in + timeslice;
+    }
+    timer_arm(core, core->ready_top >= 0 && core->ready_top == self->priority);
+    return self == &core->dummy ? NULL : self;
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/* The two tables of system calls: what the SYSCALL stub calls, and what a slow one then runs. */
+#include "kernel/syscall.h"
+
+#include "kernel/arch/entry.h"
+#include "kernel/fastpath.h"
+#include "kernel/sched.h"
+
+typedef int64_t slow_fn(struct core *core, struct thread *self);
+
+#define SLOT_FAST(name) (void *)fast_##name
+#define SLOT_TRY(name) (void *)fast_##name
+#define SLOT_SLOW(name) (void *)syscall_slow
+
+void *const syscall_fast[SYS_COUNT] = {
+#define SYSCALL(number, name, kind, args, text) [number] = SLOT_##kind(name),
+#include "kernel/abi/syscalls.def"
+#undef SYSCALL
+};
+
+static slow_fn *const slow[SYS_COUNT] = {
+#define SYSCALL(number, name, kind, args, text) [number] = sys_##name,
+#include "kernel/abi/syscalls.def"
+#undef SYSCALL
+};
+
+void syscall_dispatch(struct core *core, struct thread *self)
+{
+    int64_t result = slow[self->frame.rax](core, self);
+
+    if (result != BLOCKED) {
+        self->frame.rax = (uint64_t)result;
+    }
+}
+
+void syscall_restart(struct core *core, struct thread *self)
+{
+    core_set_state(core, CORE_ST_SYSCALL);
+    syscall_dispatch(core, self);
+}
+
+struct fast_result fast_null(struct core *core, uint64_t a0, uint64_t a1, struct thread *self,
+                             uint64_t a2, uint64_t a3)
+{
+    (void)core, (void)a0, (void)a1, (void)self, (void)a2, (void)a3;
+    return (struct fast_result){E_OK, 0};
+}
+
+/* Never reached: the fast function does not decline. */
+int64_t sys_null(struct core *core, struct thread *self)
+{
+    (void)core, (void)self;
+    return E_OK;
+}
+
+int64_t sys_yield(struct core *core, struct thread *self)
+{
+    (void)self;
+    sched_yield(core);
+    return E_OK;
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+#include "kernel/timer.h"
+
+#include "kernel/abi/error.h"
+#include "kernel/arch/clock.h"
+#include "kernel/obj/endpoint.h"
+#include "kernel/sched.h"
+
+#define LEVEL_SHIFT 6
+#define TICK_MAX ((1ULL << (LEVEL_SHIFT * WHEEL_LEVELS)) - 1)
+
+uint64_t timer_deadline(uint64_t nanoseconds)
+{
+    uint64_t now = clock_now();
+    uint64_t ticks = clock_from_ns(nanoseconds);
+
+    return ticks > ~0ULL - now ? ~0ULL : now + ticks;
+}
+
+void timer_wheel_init(struct core *core)
+{
+    core->wheel.tick = clock_now() >> TIMER_TICK_SHIFT;
+    core->timer_armed = ~0ULL;
+}
+
+/* The lowest level on which `tick` and the wheel's present differ; there lies its slot. */
+static void wheel_insert(struct timer_wheel *wheel, struct thread *thread)
+{
+    uint64_t tick = (thread->deadline >> TIMER_TICK_SHIFT) + 1; /* up: never early */
+    unsigned level, slot;
+
+    if (tick <= wheel->tick) {
+        tick = wheel->tick + 1;
+    }
+    if (tick > TICK_MAX) {
+        tick = TICK_MAX;
+    }
+    level = (63 - (unsigned)__builtin_clzll(tick ^ wheel->tick)) / LEVEL_SHIFT;
+    slot = tick >> (level * LEVEL_SHIFT) & (WHEEL_SLOTS - 1);
+    thread->timer_slot = (uint16_t)(level * WHEEL_SLOTS + slot);
+    thread->timer_prev = NULL;
+    thread->timer_next = wheel->slots[level][slot];
+    if (thread->timer_next) {
+        thread->timer_next->timer_prev = thread;
+    }
+    wheel->slots[level][slot] = thread;
+    wheel->occupied[level] |= 1ULL << slot;
+}
+
+/* The tick at which the wheel next has something to do, ~0 = never. Lower levels come first. */
+static uint64_t wheel_next(const struct timer_wheel *wheel, unsigned *level, unsigned *slot)
+{
+    for (unsigned l = 0; l < WHEEL_LEVELS; l++) {
+        if (wheel->occupied[l]) {
+            unsigned shift = l * LEVEL_SHIFT;
+            uint64_t above = wheel->tick >> (shift + LEVEL_SHIFT) << LEVEL_SHIFT;
+
+            *level = l;
+            *slot = (unsigned)__builtin_ctzll(wheel->occupied[l]);
+            return (above | *slot) << shift;
+        }
+    }
+    return ~0ULL;
+}
+
+void timer_set(struct core *core, struct thread *thread, uint64_t deadline)
+{
+    thread->deadline = deadline;
+    thread->flags |= THREAD_FLAG_TIMER;
+    wheel_insert(&core->wheel, thread);
+}
+
+void timer_cancel(struct core *core, struct thread *thread)
+{
+    if (!(thread->flags & THREAD_FLAG_TIMER)) {
+        return;
+    }
+    unsigned level = thread->timer_slot / WHEEL_SLOTS;
+    unsigned slot = thread->timer_slot % WHEEL_SLOTS;
+
+    thread->flags &= (uint8_t)~THREAD_FLAG_TIMER;
+    if (thread->timer_prev) {
+        thread->timer_prev->timer_next = thread->timer_next;
+    } else {
+        core->wheel.slots[level][slot] = thread->timer_next;
+    }
+    if (thread->timer_next) {
+        thread->timer_next->timer_prev = thread->timer_prev;
+    }
+    if (!core->wheel.slots[level][slot]) {
+        core->wheel.occupied[level] &= ~(1ULL << slot);
+    }
+}
+
+/* Its time has come, unless only a coarse slot's has: then it goes to a finer one. */
+static void expire(struct core *core, struct thread *thread)
+{
+    if (thread->deadline >> TIMER_TICK_SHIFT >= core->wheel.tick) {
+        wheel_insert(&core->wheel, thread);
+        return;
+    }
+    thread->flags &= (uint8_t)~THREAD_FLAG_TIMER;
+    thread_leave_wait(core, thread);
+    thread_wake(core, thread, thread->state == THREAD_SLEEPING ? E_OK : E_TIMEOUT);
+}
+
+void timer_event(struct core *core)
+{
+    struct timer_wheel *wheel = &core->wheel;
+    uint64_t now = clock_now();
+    unsigned level, slot;
+    uint64_t tick;
+
+    core->timer_armed = ~0ULL;
+    while ((tick = wheel_next(wheel, &level, &slot)) <= now >> TIMER_TICK_SHIFT) {
+        struct thread *thread = wheel->slots[level][slot];
+
+        wheel->slots[level][slot] = NULL;
+        wheel->occupied[level] &= ~(1ULL << slot);
+        wheel->tick = tick;
+        while (thread) {
+            struct thread *next = thread->timer_next;
+
+            expire(core, thread);
+            thread = next;
+        }
+    }
+    if (wheel->tick < now >> TIMER_TICK_SHIFT && tick == ~0ULL) {
+        wheel->tick = now >> TIMER_TICK_SHIFT;
+    }
+}
+
+void timer_arm(struct core *core, bool slice)
+{
+    unsigned level, slot;
+    uint64_t tick = wheel_next(&core->wheel, &level, &slot);
+    uint64_t when = tick == ~0ULL ? ~0ULL : tick << TIMER_TICK_SHIFT;
+
+    if (slice && core->slice_end < when) {
+        when = core->slice_end;
+    }
+    if (when == core->timer_armed) {
+        return;
+    }
+    core->timer_armed = when;
+    if (when == ~0ULL) {
+        clock_wake_never();
+    } else {
+        uint64_t now = clock_now();
+
+        clock_wake_in(when > now ? when - now : 0);
+    }
+}

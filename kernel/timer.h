@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Deadlines and slices, in ticks of the clock (arch/clock.h). Each core has one one-shot timer, set to the nearest deadline of its
+ * threads or the end of the running thread's slice: no periodic tick. Deadlines stand in a
+ * hierarchical wheel: set and cancel are O(1), and a wait ends at most one TIMER_TICK late, never
+ * early.
+ */
+#ifndef ONESTACK_TIMER_H
+#define ONESTACK_TIMER_H
+
+#include "kernel/arch/core.h"
+
+#define TIMER_TICK_SHIFT 14 /* TSC cycles of a tick, as a power of two */
+
+void timer_wheel_init(struct core *core);
+/* End `thread`'s wait with E_TIMEOUT at `deadline` (TSC). It stands in no wheel. */
+void timer_set(struct core *core, struct thread *thread, uint64_t deadline);
+/* No effect if it stands in none. */
+void timer_cancel(struct core *core, struct thread *thread);
+/* TSC of now + nanoseconds, saturating. */
+uint64_t timer_deadline(uint64_t nanoseconds);
+/* The timer fired: wake whose time has come. */
+void timer_event(struct core *core);
+/* Set the hardware to the nearest of deadlines and slice end; `slice` says if the latter counts. */
+void timer_arm(struct core *core, bool slice);
+
+#endif
