@@ -116,9 +116,7 @@ def test_writable_and_executable_segment(build: Build) -> None:
         ("fxrstor64 (%rdi)", "fxrstor64"),
     ],
 )
-def test_fpu_instruction_only_in_fpu_functions(
-    build: Build, instruction: str, shown: str
-) -> None:
+def test_fpu_instruction_only_in_fpu_functions(build: Build, instruction: str, shown: str) -> None:
     code = f'void NAME(void);\nvoid NAME(void) {{ __asm__ volatile("{instruction}"); }}'
     violation = the_one(build(code.replace("NAME", "switch_to")), "fpu")
     assert violation.where == "switch_to"
@@ -177,9 +175,7 @@ def test_frame_of_unknown_size(build: Build) -> None:
     code += ' __asm__ volatile("" :: "r"(b) : "memory"); }'
     found = build(code)
     assert "frame" in {violation.check for violation in found}
-    assert "stack" in {
-        violation.check for violation in found
-    }  # and the walk says so itself
+    assert "stack" in {violation.check for violation in found}  # and the walk says so itself
 
 
 # Three functions, each with about 500 bytes; the last is reached in the way that CALL says.
@@ -199,9 +195,7 @@ def chain_code(call: str, size: int = 500) -> str:
     return CHAIN.replace("CALL", call).replace("SIZE", str(size))
 
 
-@pytest.mark.parametrize(
-    "call", ["three(n)", "table[n](n)", "table[0](n)", "variable(n)"]
-)
+@pytest.mark.parametrize("call", ["three(n)", "table[n](n)", "table[0](n)", "variable(n)"])
 def test_call_chain_deeper_than_the_stack(build: Build, call: str) -> None:
     bytes_needed = 3 * 504 + RULES.frames * RULES.frame_bytes  # and a few words more
     enough, short = (
@@ -219,9 +213,7 @@ def test_depth_is_the_compilers_own_figure(
     build: Build, tmp_path: Path, flags: tuple[str, ...]
 ) -> None:
     assert build(chain_code("three(n)"), cflags=flags) == []
-    usage = [
-        line.split("\t") for line in (tmp_path / "code.su").read_text().splitlines()
-    ]
+    usage = [line.split("\t") for line in (tmp_path / "code.su").read_text().splitlines()]
     frames = {where.rsplit(":", 1)[1]: int(size) for where, size, _ in usage}
     image = Image.load(tmp_path / "image.elf")
     chain = CallGraph(image, RULES).deepest()
@@ -231,13 +223,8 @@ def test_depth_is_the_compilers_own_figure(
 
 
 def test_switch_is_followed_not_called(build: Build) -> None:
-    cases = "".join(
-        f"case {n}: return three({n * n % 7}), {n * 31 % 17};" for n in range(20)
-    )
-    code = (
-        chain_code("three(n)")
-        + f"int pick(int n);\nint pick(int n) {{ switch (n) {{ {cases} }}"
-    )
+    cases = "".join(f"case {n}: return three({n * n % 7}), {n * 31 % 17};" for n in range(20))
+    code = chain_code("three(n)") + f"int pick(int n);\nint pick(int n) {{ switch (n) {{ {cases} }}"
     code += " two(n); return 0; }"
     assert build(code, cflags=("-fjump-tables",)) == []
 
@@ -245,17 +232,13 @@ def test_switch_is_followed_not_called(build: Build) -> None:
 def test_recursion(build: Build) -> None:
     code = chain_code("one(n - 1)")
     violation = the_one(build(code), "recursion")
-    assert (
-        "one -> two -> one" in violation.what or "two -> one -> two" in violation.what
-    )
+    assert "one -> two -> one" in violation.what or "two -> one -> two" in violation.what
 
 
 def test_recursion_through_a_pointer_and_the_rule_that_excludes_it(
     build: Build,
 ) -> None:
-    code = chain_code("variable(n)").replace(
-        "variable)(int) = three", "variable)(int) = one"
-    )
+    code = chain_code("variable(n)").replace("variable)(int) = three", "variable)(int) = one")
     assert the_one(build(code), "recursion")
     rules = replace(RULES, indirect={"two": ("three",)})
     assert build(code, rules=rules) == []
@@ -264,11 +247,7 @@ def test_recursion_through_a_pointer_and_the_rule_that_excludes_it(
 def test_final_functions_end_a_chain_and_are_added_once(build: Build) -> None:
     # print complains through panic, which prints: a cycle, but nobody comes back from panic.
     code = CHAIN.replace("CALL", "if (n) panic()").replace("SIZE", "500")
-    panic = (
-        "void panic(void);\n"
-        + code
-        + "NOINLINE void panic(void) { FILL; one(1); for (;;) ; }"
-    )
+    panic = "void panic(void);\n" + code + "NOINLINE void panic(void) { FILL; one(1); for (;;) ; }"
     assert the_one(build(panic.replace("SIZE", "500")), "recursion")
     rules = replace(RULES, final=("panic",))
     panic = panic.replace("SIZE", "500")
@@ -371,9 +350,7 @@ def test_source_that_names_a_model(tmp_path: Path, line: str) -> None:
     outside = tmp_path / "kernel/sched.c"
     inside.parent.mkdir(parents=True)
     inside.write_text(line)
-    outside.write_text(
-        '#include "entry_model.h"\n/* of the tcb model */\nstruct tcb *tcb;\n'
-    )
+    outside.write_text('#include "entry_model.h"\n/* of the tcb model */\nstruct tcb *tcb;\n')
     assert check_model_names(tmp_path, models) == []
     outside.write_text(f"\n{line}\n")
     violation = the_one(check_model_names(tmp_path, models), "entry model")
@@ -396,8 +373,6 @@ def test_command_line_fails_the_build(tmp_path: Path) -> None:
     size = ["--stack-size", f"{header}:STACK_SIZE"]
     assert subprocess.run([*command, *size], check=False).returncode == 0
     header.write_text("#define STACK_SIZE 0x400\n")
-    failed = subprocess.run(
-        [*command, *size], check=False, stderr=subprocess.PIPE, text=True
-    )
+    failed = subprocess.run([*command, *size], check=False, stderr=subprocess.PIPE, text=True)
     assert failed.returncode == 1
     assert "one -> two -> three" in failed.stderr
