@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from onestack.elf import Images
 from onestack.machine import MachineSpec
 

@@ -9,6 +9,7 @@ import pytest
 from fake_stub import FakeStub
 from hypothesis import given
 from hypothesis import strategies as st
+
 from onestack import gdbstub
 from onestack.errors import DeadlineError, OnestackError, ProtocolError
 from onestack.gdbstub import GdbError, Stop, decode, encode, parse_stop

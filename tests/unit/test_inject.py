@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from conftest import toy_spec
 from onestack.cpu import cpu_state, gate_address
 from onestack.elf import Images

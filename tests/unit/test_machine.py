@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from conftest import TOY, toy_spec
 from onestack import artefacts
 from onestack.console import Console

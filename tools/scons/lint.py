@@ -2,8 +2,8 @@
 """Site tool: what `scons check` adds to a build. All of it only looks, and changes no file.
 
 `env.Tidy(objects)` runs clang-tidy on the C sources of OBJECTS, with the options they are compiled
-with, and again only on what has changed. `env.Lint()` is one command each for the format of C, and
-for format, style and types of Python.
+with, and again only on what has changed. `env.Lint()` are the commands for the format of C and for
+format, style and types of Python; each runs whenever it is asked for.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any
 from SCons.Script import Action
 
 FOR_GCC_ONLY = {"-fcf-protection=none", "-fstack-usage"}
-PYTHON = ["tools", "tests", "SConstruct"]
-C_ROOMS = ["boot", "kernel", "user", "tests"]
+ROOMS = ["boot", "kernel", "user", "tests"]
 CONFIG = "tools/pyproject.toml"
 
 
 def run_tidy(target: list[Any], source: list[Any], env: Any) -> int:
-    """Builder action: clang-tidy; its report is kept only if it has something to say."""
+    """Builder action: clang-tidy, silent unless it has found something."""
     flags = [flag for flag in env.Flatten(env["CCFLAGS"]) if flag not in FOR_GCC_ONLY]
-    words = env.subst("$_CPPDEFFLAGS $_CPPINCFLAGS").split()
-    command = ["clang-tidy", "--quiet", source[0].path, "--", "--target=x86_64-elf", *flags, *words]
+    defines = env.subst("$_CPPDEFFLAGS $_CPPINCFLAGS", target=target, source=source).split()
+    options = ["--target=x86_64-elf", *flags, *defines]
+    command = ["clang-tidy", "--quiet", source[0].path, "--", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         print(done.stdout + done.stderr, file=sys.stderr)
@@ -35,41 +35,40 @@ def run_tidy(target: list[Any], source: list[Any], env: Any) -> int:
 
 
 def tidy(env: Any, objects: Any) -> list[Any]:
-    """Declare one stamp for each C source of OBJECTS."""
+    """Declare a stamp for each C source of OBJECTS."""
     stamps = []
     for node in env.Flatten(objects):
-        source = node.sources[0] if node.sources else None
-        if source is not None and source.name.endswith(".c"):
-            stamp = env.Command(f"{node.path}.tidy", source, Action(run_tidy, "  TIDY  $SOURCE"))
-            env.Depends(stamp, [node, "#.clang-tidy"])  # the object: its headers are made then
+        source = node.sources[0]
+        if source.name.endswith(".c"):
+            look = Action(run_tidy, "  TIDY  $SOURCE")
+            stamp = node.env.Command(f"{node.path}.tidy", source, look)
+            env.Depends(stamp, [node, "#.clang-tidy"])  # after the object its headers are there
             stamps += stamp
     return stamps
 
 
-def c_files(top: Path) -> list[str]:
-    """Every C file of ours, relative to TOP."""
-    return sorted(
-        str(path.relative_to(top)) for room in C_ROOMS for path in (top / room).rglob("*.[ch]")
-    )
+def sources(top: Path, pattern: str) -> list[str]:
+    """The files of ours that match PATTERN, relative to TOP."""
+    found = (path for room in ROOMS for path in (top / room).rglob(pattern))
+    return sorted(str(path.relative_to(top)) for path in found)
 
 
 def lint(env: Any) -> list[Any]:
-    """The commands, as actions for an alias."""
-    files = c_files(Path(env.Dir("#").abspath))
-    scripts = [str(path) for room in (".", "boot", "kernel", "user", "tests")
-               for path in Path(room).glob("SConscript")]  # fmt: skip
-    ruff = ["ruff", "check", "--quiet", "--config", CONFIG, *PYTHON, *scripts, "tools/env"]
-    form = ["ruff", "format", "--quiet", "--check", "--diff", "--config", CONFIG, "tools", "tests"]
-    mypy = ["mypy", "--config-file", CONFIG, "--no-error-summary", "tools/onestack",
-            "tools/scons", "tests"]  # fmt: skip
-    return [
-        Action(
-            [["clang-format", "--dry-run", "--Werror", *files]], "  FORMAT boot kernel user tests"
-        ),
-        Action([ruff], "  RUFF  tools tests"),
-        Action([form], "  FORMAT tools tests"),
-        Action([mypy], "  MYPY  tools tests"),
+    """Declare the commands, each apart from the others, so that `scons -k check` runs them all."""
+    top = Path(env.Dir("#").abspath)
+    scripts = ["SConstruct", "tools/env", *sources(top, "SConscript")]
+    commands = {
+        "C format": ["clang-format", "--dry-run", "--Werror", *sources(top, "*.[ch]")],
+        "Python": ["ruff", "check", "--config", CONFIG, "tools", "tests", *scripts],
+        "Python format": ["ruff", "format", "--diff", "--config", CONFIG, "tools", "tests"],
+        "Python types": ["mypy", "--config-file", CONFIG, "tools/onestack", "tools/scons", "tests"],
+    }
+    nodes = [
+        env.Alias(f"check {name}", [], Action([command], f"  CHECK {name}"))
+        for name, command in commands.items()
     ]
+    env.AlwaysBuild(nodes)
+    return nodes
 
 
 def generate(env: Any) -> None:
