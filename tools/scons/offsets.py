@@ -14,7 +14,7 @@ from typing import Any
 
 from SCons.Script import Action
 
-MARK = re.compile(r'^\s*\.ascii "->(\w+) \$?(-?\d+)"', re.MULTILINE)
+MARK = re.compile(r'^\s*\.ascii\s+"->(\w+) \$?(-?\d+)"', re.MULTILINE)
 
 
 def extract(assembly: str) -> str:
