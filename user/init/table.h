@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/* The processes: started from the programs that init carries, ended, waited for. */
+#ifndef ONESTACK_INIT_TABLE_H
+#define ONESTACK_INIT_TABLE_H
+
+#include <stdbool.h>
+
+#include "user/libos/init.h"
+#include "user/libos/process.h"
+
+#define PROCESSES 32
+#define WAITERS 4 /* for each process */
+#define INIT_PROCESS 1 /* init's own number; the others count on from there */
+
+struct entry {
+    uint32_t number; /* 0: never used */
+    bool alive;
+    int status;      /* once it has ended */
+    uint32_t priority;
+    char name[PROCESS_NAME + 1];
+    struct process process;
+    cap_t waiters[WAITERS]; /* reply capabilities */
+};
+
+/* NULL if there is none of that number, or it has ended and its row was used again. */
+struct entry *table_find(uint32_t number);
+/* In the order they are kept, living ones only; NULL past the last. */
+struct entry *table_at(uint32_t index);
+/*
+ * Start a program: `strings` are `bytes` long, each with its NUL. `serve` is the receiving end of an
+ * endpoint for a server, or 0. Its number, or an error.
+ */
+int64_t table_spawn(cap_t init_endpoint, cap_t console, const char *strings, size_t bytes,
+                    cap_t serve);
+/* End it, tell who waits for it. */
+void table_end(struct entry *entry, int status);
+
+#endif

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+/* The shell: reads a line, does what its first word says. */
+#include "kernel/lib/string.h"
+#include "user/libos/console.h"
+#include "user/libos/init.h"
+#include "user/libos/ipc.h"
+#include "user/libos/print.h"
+#include "user/libos/start.h"
+
+struct command {
+    const char *name, *arguments, *text;
+    void (*run)(int argc, char **argv);
+};
+
+static uint64_t info(enum kernel_info_kind kind, uint64_t index)
+{
+    return sys_kernel_info(kind, index).second;
+}
+
+static void print_counts(const char *what, enum kernel_info_kind kind)
+{
+    for (uint64_t core = 0; core < info(KINFO_CORES, 0); core++) {
+        printf("core %lu: %lu %s\n", core, info(kind, core), what);
+    }
+}
+
+static void do_cores(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    printf("core       irqs       nmis     worked\n");
+    for (uint64_t core = 0; core < info(KINFO_CORES, 0); core++) {
+        printf("%4lu %10lu %10lu %10lu\n", core, info(KINFO_IRQ_COUNT, core),
+               info(KINFO_NMI_COUNT, core), info(KINFO_NMI_WORKED, core));
+    }
+}
+
+static void do_ps(int argc, char **argv)
+{
+    struct process_row row;
+
+    (void)argc;
+    (void)argv;
+    printf("process priority  cpu time (us)  name\n");
+    for (uint32_t i = 0; init_list(i, &row) >= 0; i++) {
+        printf("%7u %8u %14lu  %s\n", row.process, row.priority, row.cpu_time / 1000, row.name);
+    }
+}
+
+static void do_free(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    printf("%lu KiB free, %lu KiB left of the shell's quota\n", info(KINFO_FREE_BYTES, 0) / 1024,
+           sys_quota_info(own.quota).second / 1024);
+}
+
+static void do_nmi(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    for (uint64_t core = 0; core < info(KINFO_CORES, 0); core++) {
+        printf("core %lu: %lu nmis, %lu worked on\n", core, info(KINFO_NMI_COUNT, core),
+               info(KINFO_NMI_WORKED, core));
+    }
+}
+
+static void do_mce(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    print_counts("machine checks", KINFO_MCHECK_COUNT);
+}
+
+static void do_irq(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    print_counts("interrupts", KINFO_IRQ_COUNT);
+}
+
+static void do_uptime(int argc, char **argv)
+{
+    uint64_t ns = sys_clock().second;
+
+    (void)argc;
+    (void)argv;
+    printf("%lu.%03lu s\n", ns / 1000000000, ns / 1000000 % 1000);
+}
+
+static void do_echo(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        printf("%s%s", argv[i], i + 1 < argc ? " " : "");
+    }
+    printf("\n");
+}
+
+/* A program as a child of init's; wait for its end. */
+static void spawn_and_wait(int count, char **words)
+{
+    char strings[CONSOLE_LINE + 1];
+    size_t used = 0;
+
+    for (int i = 0; i < count; i++) {
+        size_t size = strlen(words[i]) + 1;
+        memcpy(&strings[used], words[i], size);
+        used += size;
+    }
+    int64_t process = init_spawn(strings, used);
+    if (process < 0) {
+        printf("cannot run %s: %s\n", strings, error_name(process));
+        return;
+    }
+    printf("%s ended with %ld\n", strings, init_wait((uint32_t)process));
+}
+
+static void do_run(int argc, char **argv)
+{
+    if (argc < 2) {
+        printf("usage: run NAME [ARGUMENT...]\n");
+        return;
+    }
+    spawn_and_wait(argc - 1, argv + 1);
+}
+
+/* The program of the same name does it: a crash of this process would take the prompt along. */
+static void do_crash(int argc, char **argv)
+{
+    spawn_and_wait(argc, argv);
+}
+
+static void do_poweroff(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    printf("poweroff: %s\n", error_name(init_power(POWER_OFF)));
+}
+
+static void do_reboot(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    printf("reboot: %s\n", error_name(init_power(POWER_RESET)));
+}
+
+static void do_help(int argc, char **argv);
+
+static const struct command commands[] = {
+    {"cores", "", "interrupts and NMIs of each core", do_cores},
+    {"crash", "[KIND]", "a program that faults; without KIND: which kinds", do_crash},
+    {"echo", "[WORD...]", "print the words", do_echo},
+    {"free", "", "free memory", do_free},
+    {"help", "", "this list", do_help},
+    {"irq", "", "interrupts taken", do_irq},
+    {"mce", "", "machine checks taken", do_mce},
+    {"nmi", "", "NMIs taken and worked on", do_nmi},
+    {"poweroff", "", "switch the machine off", do_poweroff},
+    {"ps", "", "the processes", do_ps},
+    {"reboot", "", "reset the machine", do_reboot},
+    {"run", "NAME [ARGUMENT...]", "run a program and wait for it", do_run},
+    {"uptime", "", "time since boot", do_uptime},
+};
+
+static void do_help(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++) {
+        printf("%-8s %-18s %s\n", commands[i].name, commands[i].arguments, commands[i].text);
+    }
+}
+
+static int split(char *line, char **words, int most)
+{
+    int count = 0;
+
+    while (*line != '\0') {
+        if (*line == ' ') {
+            *line++ = '\0';
+            continue;
+        }
+        if (count < most) {
+            words[count++] = line;
+        }
+        while (*line != '\0' && *line != ' ') {
+            line++;
+        }
+    }
+    return count;
+}
+
+static void obey(int argc, char **argv)
+{
+    for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++) {
+        if (strcmp(argv[0], commands[i].name) == 0) {
+            commands[i].run(argc, argv);
+            return;
+        }
+    }
+    printf("%s: no such command; `help` lists them\n", argv[0]);
+}
+
+int main(int argc, char **argv)
+{
+    static char line[CONSOLE_LINE + 1];
+    char *words[ARGUMENTS_MAX];
+
+    (void)argc;
+    (void)argv;
+    for (;;) {
+        printf("onestack> ");
+        int64_t length = console_read_line(line, sizeof(line));
+        if (length < 0) {
+            return 1;
+        }
+        int count = split(line, words, ARGUMENTS_MAX);
+        if (count > 0) {
+            obey(count, words);
+        }
+    }
+}
