@@ -3,10 +3,10 @@
 
 #include "kernel/lib/string.h"
 
-#define CONTROL(letter) ((letter) & 0x1f)
-#define BELL '\a'
-#define ESCAPE 0x1b
-#define RUBOUT 0x7f
+#define CONTROL(letter) ((letter)&0x1f)
+#define BELL            '\a'
+#define ESCAPE          0x1b
+#define RUBOUT          0x7f
 
 static void show(struct editor *editor, const char *text, size_t size)
 {

@@ -17,7 +17,7 @@ struct editor {
     void (*echo)(const char *text, size_t size); /* where what is typed is shown */
     bool silent;                                 /* do not */
     bool after_return;                           /* a newline now belongs to the return before it */
-    unsigned char escape;                        /* how far into an escape sequence, 0 = not in one */
+    unsigned char escape; /* how far into an escape sequence, 0 = not in one */
     size_t length;
     char line[CONSOLE_LINE];
 

@@ -11,7 +11,7 @@
 #include "user/libos/start.h"
 
 #define OUTPUT_RING 16384
-#define WAITERS 16
+#define WAITERS     16
 
 /* Somebody whose answer is due later. */
 struct waiter {
@@ -47,7 +47,8 @@ static void pump(void)
 
 static void put(char c)
 {
-    /* A full ring means that the host does not read; polling then slows everybody, which is right. */
+    /* A full ring means that the host does not read; polling then slows everybody, which is right.
+     */
     while (output.used == OUTPUT_RING) {
         pump();
     }
@@ -83,7 +84,8 @@ static int64_t serve_waiter(cap_t reply, const struct waiter *waiter)
     size_t length = 0;
 
     if (waiter->what == CONSOLE_READ_LINE) {
-        length = editor_take(&editor, line, waiter->size < sizeof(line) ? waiter->size : sizeof(line));
+        length =
+            editor_take(&editor, line, waiter->size < sizeof(line) ? waiter->size : sizeof(line));
     }
     return answer(reply, length, line, length);
 }

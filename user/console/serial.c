@@ -7,10 +7,10 @@
 #include "user/libos/syscall.h"
 
 #define UART_INTERRUPT_IDENTITY 2 /* when read */
-#define UART_IER_RECEIVED 0x01
-#define UART_IER_ROOM 0x02
-#define UART_FCR_ENABLE 0x01      /* and what is in the FIFOs stays */
-#define UART_FIFO_BYTES 16
+#define UART_IER_RECEIVED       0x01
+#define UART_IER_ROOM           0x02
+#define UART_FCR_ENABLE         0x01 /* and what is in the FIFOs stays */
+#define UART_FIFO_BYTES         16
 
 static uint8_t get(uint16_t offset)
 {

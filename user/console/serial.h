@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* COM1 as a user driver has it: registers by a capability of eight I/O ports, IRQ 4 by notification. */
+/* COM1 as a user driver has it: registers by a capability of eight I/O ports, IRQ 4 by
+ * notification. */
 #ifndef ONESTACK_CONSOLE_SERIAL_H
 #define ONESTACK_CONSOLE_SERIAL_H
 

@@ -13,16 +13,16 @@
 #include "user/libos/ipc.h"
 #include "user/libos/print.h"
 
-#define ACPI_PM1A_CONTROL 0x604 /* of QEMU's q35 and pc */
-#define ACPI_SLEEP_S5 0x2000    /* SLP_EN with their SLP_TYP of S5, 0 */
-#define RESET_CONTROL 0xcf9
-#define RESET_NOW 0x06
+#define ACPI_PM1A_CONTROL 0x604  /* of QEMU's q35 and pc */
+#define ACPI_SLEEP_S5     0x2000 /* SLP_EN with their SLP_TYP of S5, 0 */
+#define RESET_CONTROL     0xcf9
+#define RESET_NOW         0x06
 
 static const struct boot_page *const boot = (const struct boot_page *)BOOT_PAGE;
 static char received[4096];
-static cap_t endpoint;        /* what init serves */
-static cap_t console;         /* the console's, without a badge */
-static uint32_t run_process;  /* the machine ends with it; 0: with nobody */
+static cap_t endpoint;       /* what init serves */
+static cap_t console;        /* the console's, without a badge */
+static uint32_t run_process; /* the machine ends with it; 0: with nobody */
 
 /* Does not return unless the machine lacks what it takes. */
 static void power(enum power what)
@@ -168,7 +168,8 @@ static size_t first_program(char *strings, size_t size)
     const char *at = boot->cmdline;
     size_t used = 0;
 
-    while (*at != '\0' && !(strncmp(at, "run=", 4) == 0 && (at == boot->cmdline || at[-1] == ' '))) {
+    while (*at != '\0' &&
+           !(strncmp(at, "run=", 4) == 0 && (at == boot->cmdline || at[-1] == ' '))) {
         at++;
     }
     if (*at == '\0') {

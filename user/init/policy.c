@@ -6,10 +6,10 @@
 #include "kernel/arch/uart.h"
 #include "kernel/lib/string.h"
 
-#define MIB (1024UL * 1024)
+#define MIB       (1024UL * 1024)
 #define ALL_LINES 0, 257 /* 256 is the external NMI */
 #define ALL_PORTS 0, 0xffff
-#define HARDWARE (GRANT_BIT(GRANT_IRQS) | GRANT_BIT(GRANT_IOPORTS) | GRANT_BIT(GRANT_DEVICE_MEMORY))
+#define HARDWARE  (GRANT_BIT(GRANT_IRQS) | GRANT_BIT(GRANT_IOPORTS) | GRANT_BIT(GRANT_DEVICE_MEMORY))
 
 static const struct policy policies[] = {
     {"console", 200, 200, 2 * MIB, GRANT_BIT(GRANT_IRQS) | GRANT_BIT(GRANT_IOPORTS), COM1_PORT, 8,

@@ -8,15 +8,15 @@
 #include "user/libos/start.h"
 
 #define GRANT_BIT(grant) (1u << (grant))
-#define MOST_OF_IT 0 /* as quota: seven eighths of what init has left */
+#define MOST_OF_IT       0 /* as quota: seven eighths of what init has left */
 
 struct policy {
     const char *name;
     uint8_t priority, ceiling;
-    uint64_t quota;         /* bytes of kernel memory, that of its pages included */
-    uint32_t grants;        /* GRANT_BIT()s */
-    uint16_t port, ports;   /* the range for GRANT_IOPORTS */
-    uint16_t line, lines;   /* the range for GRANT_IRQS */
+    uint64_t quota;       /* bytes of kernel memory, that of its pages included */
+    uint32_t grants;      /* GRANT_BIT()s */
+    uint16_t port, ports; /* the range for GRANT_IOPORTS */
+    uint16_t line, lines; /* the range for GRANT_IRQS */
 };
 
 /* Never NULL: programs that are not named get the common row. */

@@ -64,11 +64,11 @@ static struct entry *free_row(void)
 
 static uint64_t quota_for(const struct policy *policy)
 {
-    return policy->quota != MOST_OF_IT ? policy->quota
-                                       : sys_quota_info(own.quota).second / 8 * 7;
+    return policy->quota != MOST_OF_IT ? policy->quota : sys_quota_info(own.quota).second / 8 * 7;
 }
 
-static int64_t grant_range(struct process *process, enum grant grant, uint16_t first, uint16_t count)
+static int64_t grant_range(struct process *process, enum grant grant, uint16_t first,
+                           uint16_t count)
 {
     struct result slice = sys_range_slice(own.grants[grant], first, count, own.quota);
 
@@ -102,8 +102,8 @@ static int64_t grant_hardware(struct process *process, const struct policy *poli
 static int64_t connect(struct process *process, uint32_t number, cap_t init_endpoint, cap_t console,
                        cap_t serve)
 {
-    int64_t status = process_give(process, init_endpoint, RIGHT_ENDPOINT_CALL, number,
-                                  &process->page->init);
+    int64_t status =
+        process_give(process, init_endpoint, RIGHT_ENDPOINT_CALL, number, &process->page->init);
 
     if (status >= 0) {
         status = sys_space_set_fault(process->space, init_endpoint, number).value;

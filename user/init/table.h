@@ -8,14 +8,14 @@
 #include "user/libos/init.h"
 #include "user/libos/process.h"
 
-#define PROCESSES 32
-#define WAITERS 4 /* for each process */
+#define PROCESSES    32
+#define WAITERS      4 /* for each process */
 #define INIT_PROCESS 1 /* init's own number; the others count on from there */
 
 struct entry {
     uint32_t number; /* 0: never used */
     bool alive;
-    int status;      /* once it has ended */
+    int status; /* once it has ended */
     uint32_t priority;
     char name[PROCESS_NAME + 1];
     struct process process;
@@ -27,8 +27,8 @@ struct entry *table_find(uint32_t number);
 /* In the order they are kept, living ones only; NULL past the last. */
 struct entry *table_at(uint32_t index);
 /*
- * Start a program: `strings` are `bytes` long, each with its NUL. `serve` is the receiving end of an
- * endpoint for a server, or 0. Its number, or an error.
+ * Start a program: `strings` are `bytes` long, each with its NUL. `serve` is the receiving end of
+ * an endpoint for a server, or 0. Its number, or an error.
  */
 int64_t table_spawn(cap_t init_endpoint, cap_t console, const char *strings, size_t bytes,
                     cap_t serve);

@@ -16,11 +16,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum console_label { CONSOLE_WRITE = 1, CONSOLE_READ_LINE, CONSOLE_POLL, CONSOLE_ECHO, CONSOLE_DRAIN };
+enum console_label {
+    CONSOLE_WRITE = 1,
+    CONSOLE_READ_LINE,
+    CONSOLE_POLL,
+    CONSOLE_ECHO,
+    CONSOLE_DRAIN
+};
 
 #define CONSOLE_SHORT_WRITE 40 /* bytes that fit into a message's words beside the count */
-#define CONSOLE_LONG_WRITE 4096
-#define CONSOLE_LINE 1024 /* a longer line is cut */
+#define CONSOLE_LONG_WRITE  4096
+#define CONSOLE_LINE        1024 /* a longer line is cut */
 
 int64_t console_write(const char *text, size_t size);
 /* The line's length without its end; at most size - 1 bytes, then a NUL. Waits for one. */

@@ -8,15 +8,15 @@
 #include "kernel/arch/layout.h"
 #include "kernel/lib/string.h"
 
-#define ELF_MAGIC "\177ELF\2\1\1" /* 64-bit, little-endian, version 1 */
+#define ELF_MAGIC           "\177ELF\2\1\1" /* 64-bit, little-endian, version 1 */
 #define ELF_TYPE_EXECUTABLE 2
-#define ELF_MACHINE_X86_64 62
-#define ELF_PT_LOAD 1
-#define ELF_PT_DYNAMIC 2
-#define ELF_PT_INTERP 3
-#define ELF_PF_X 1
-#define ELF_PF_W 2
-#define ELF_PF_R 4
+#define ELF_MACHINE_X86_64  62
+#define ELF_PT_LOAD         1
+#define ELF_PT_DYNAMIC      2
+#define ELF_PT_INTERP       3
+#define ELF_PF_X            1
+#define ELF_PF_W            2
+#define ELF_PF_R            4
 
 struct elf_header {
     uint8_t ident[16];
@@ -83,7 +83,8 @@ static const char *add_segment(struct elf_image *image, const struct elf_program
                                const uint8_t *file)
 {
     uint64_t start = load->address & ~(uint64_t)(PAGE_SIZE - 1);
-    uint64_t end = (load->address + load->memory_bytes + PAGE_SIZE - 1) & ~(uint64_t)(PAGE_SIZE - 1);
+    uint64_t end =
+        (load->address + load->memory_bytes + PAGE_SIZE - 1) & ~(uint64_t)(PAGE_SIZE - 1);
 
     if (image->count == ELF_SEGMENTS_MAX) {
         return "too many segments";
@@ -130,7 +131,8 @@ const char *elf_parse(struct elf_image *image, const void *file, size_t size)
     for (uint32_t i = 0; reason == NULL && i < header.program_header_count; i++) {
         struct elf_program_header load;
 
-        memcpy(&load, (const uint8_t *)file + header.program_headers + i * sizeof(load), sizeof(load));
+        memcpy(&load, (const uint8_t *)file + header.program_headers + i * sizeof(load),
+               sizeof(load));
         if (load.type == ELF_PT_INTERP || load.type == ELF_PT_DYNAMIC) {
             reason = "dynamically linked";
         } else if (load.type == ELF_PT_LOAD && load.memory_bytes > 0) {

@@ -9,10 +9,10 @@
 #define ELF_SEGMENTS_MAX 8
 
 struct elf_segment {
-    uint64_t address;   /* page aligned down */
-    uint64_t bytes;     /* whole pages */
-    uint32_t flags;     /* MAP_READ, MAP_WRITE or MAP_EXECUTE */
-    const uint8_t *data; /* what to copy, */
+    uint64_t address;                 /* page aligned down */
+    uint64_t bytes;                   /* whole pages */
+    uint32_t flags;                   /* MAP_READ, MAP_WRITE or MAP_EXECUTE */
+    const uint8_t *data;              /* what to copy, */
     uint64_t data_offset, data_bytes; /* to where in the segment; the rest is zero */
 };
 

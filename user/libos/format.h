@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Text from a format and values: %c %s %d %i %u %x %p %%, each with an optional '-' (left-justify)
- * or '0' (zero pad), a width or '*', a precision for %s, and the length h, l, ll or z. Anything else
- * is taken over as it stands.
+ * or '0' (zero pad), a width or '*', a precision for %s, and the length h, l, ll or z. Anything
+ * else is taken over as it stands.
  */
 #ifndef ONESTACK_LIBOS_FORMAT_H
 #define ONESTACK_LIBOS_FORMAT_H

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The heap: free lists of power-of-two blocks, 32 bytes up to 64 KiB with a 16-byte header each, cut
- * from 64 KiB chunks; what is larger is a region by itself.
+ * The heap: free lists of power-of-two blocks, 32 bytes up to 64 KiB with a 16-byte header each,
+ * cut from 64 KiB chunks; what is larger is a region by itself.
  */
 #include <stdbool.h>
 
 #include "kernel/lib/string.h"
 #include "user/libos/memory.h"
 
-#define CLASS_FIRST 5 /* 32 bytes */
-#define CLASS_LAST 16
-#define CHUNK_BYTES (1UL << CLASS_LAST)
+#define CLASS_FIRST  5 /* 32 bytes */
+#define CLASS_LAST   16
+#define CHUNK_BYTES  (1UL << CLASS_LAST)
 #define CLASS_REGION 0xffffffffu
 
 struct block {
@@ -87,7 +87,7 @@ void *malloc(size_t bytes)
         return allocate_large(bytes);
     }
     while ((1UL << class) < bytes + sizeof(struct block)) {
-        class++;
+        class ++;
     }
     heap_lock();
     struct block *block = heap.free[class];

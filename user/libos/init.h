@@ -8,9 +8,9 @@
  *   INIT_SPAWN                      strings, name first   0 the new process's number
  *   INIT_WAIT   0 process                                 0 its status, when it has ended
  *   INIT_END    0 process                                 0
- *   INIT_LIST   0 index                                   0 process (or E_INVAL: no more), 1 CPU time
- *                                                         in ns, 2 priority, 3-5 name
- *   INIT_POWER  0 enum power                              (no answer, or an error)
+ *   INIT_LIST   0 index                                   0 process (or E_INVAL: no more), 1 CPU
+ * time in ns, 2 priority, 3-5 name INIT_POWER  0 enum power                              (no
+ * answer, or an error)
  */
 #ifndef ONESTACK_LIBOS_INIT_H
 #define ONESTACK_LIBOS_INIT_H

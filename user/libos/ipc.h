@@ -15,7 +15,7 @@ struct words {
 };
 
 #define INFO_LABEL(label) ((uint64_t)(label) << INFO_LABEL_SHIFT)
-#define INFO_CAPS(count) ((uint64_t)(count) << INFO_CAPS_SHIFT)
+#define INFO_CAPS(count)  ((uint64_t)(count) << INFO_CAPS_SHIFT)
 
 static inline uint32_t info_label(uint64_t info)
 {
@@ -33,17 +33,17 @@ static inline uint32_t info_caps(uint64_t info)
 }
 
 /* ipc.S; `message` may be NULL in all of them. */
-struct result ipc_call(cap_t endpoint, uint64_t info, struct words *words,
-                       struct message *message, uint64_t timeout);
+struct result ipc_call(cap_t endpoint, uint64_t info, struct words *words, struct message *message,
+                       uint64_t timeout);
 struct result ipc_reply_receive(cap_t endpoint, uint64_t info, struct words *words,
                                 struct message *message, uint64_t timeout);
-struct result ipc_send(cap_t endpoint, uint64_t info, struct words *words,
-                       struct message *message, uint64_t timeout);
+struct result ipc_send(cap_t endpoint, uint64_t info, struct words *words, struct message *message,
+                       uint64_t timeout);
 /* `info` is not looked at. */
 struct result ipc_receive(cap_t endpoint, uint64_t info, struct words *words,
                           struct message *message, uint64_t timeout);
 /* To the reply capability, or the last caller if it is 0. `timeout` is not looked at. */
-struct result ipc_reply(cap_t reply, uint64_t info, struct words *words,
-                        struct message *message, uint64_t timeout);
+struct result ipc_reply(cap_t reply, uint64_t info, struct words *words, struct message *message,
+                        uint64_t timeout);
 
 #endif

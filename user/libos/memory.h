@@ -8,7 +8,7 @@
 
 #include "kernel/abi/cap.h"
 
-#define PAGE_BYTES 4096UL
+#define PAGE_BYTES           4096UL
 #define PAGE_ROUND_UP(bytes) (((uint64_t)(bytes) + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1))
 
 /* A memory object of this process, mapped. */

@@ -32,11 +32,21 @@ void printf(const char *format, ...)
 const char *error_name(int64_t error)
 {
     static const char *const names[] = {
-        [E_OK] = "0",                    [-E_NOSYS] = "E_NOSYS",     [-E_BADCAP] = "E_BADCAP",
-        [-E_RIGHTS] = "E_RIGHTS",        [-E_INVAL] = "E_INVAL",     [-E_FAULT] = "E_FAULT",
-        [-E_NOMEM] = "E_NOMEM",          [-E_AGAIN] = "E_AGAIN",     [-E_TIMEOUT] = "E_TIMEOUT",
-        [-E_CANCELED] = "E_CANCELED",    [-E_DEAD] = "E_DEAD",       [-E_BUSY] = "E_BUSY",
-        [-E_PRIO] = "E_PRIO",            [-E_OVERLAP] = "E_OVERLAP", [-E_NOREPLY] = "E_NOREPLY",
+        [E_OK] = "0",
+        [-E_NOSYS] = "E_NOSYS",
+        [-E_BADCAP] = "E_BADCAP",
+        [-E_RIGHTS] = "E_RIGHTS",
+        [-E_INVAL] = "E_INVAL",
+        [-E_FAULT] = "E_FAULT",
+        [-E_NOMEM] = "E_NOMEM",
+        [-E_AGAIN] = "E_AGAIN",
+        [-E_TIMEOUT] = "E_TIMEOUT",
+        [-E_CANCELED] = "E_CANCELED",
+        [-E_DEAD] = "E_DEAD",
+        [-E_BUSY] = "E_BUSY",
+        [-E_PRIO] = "E_PRIO",
+        [-E_OVERLAP] = "E_OVERLAP",
+        [-E_NOREPLY] = "E_NOREPLY",
         [-E_IPCFAULT] = "E_IPCFAULT",
     };
     uint64_t index = error > 0 ? 0 : -(uint64_t)error;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Text to and from the process's console session. A printf of up to 256 bytes arrives in one piece. */
+/* Text to and from the process's console session. A printf of up to 256 bytes arrives in one piece.
+ */
 #ifndef ONESTACK_LIBOS_PRINT_H
 #define ONESTACK_LIBOS_PRINT_H
 

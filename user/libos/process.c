@@ -135,7 +135,8 @@ int64_t process_start(struct process *process)
     int64_t status = finish(process);
 
     if (status >= 0) {
-        status = sys_thread_start(process->thread, process->entry, BOOT_STACK_TOP, START_PAGE).value;
+        status =
+            sys_thread_start(process->thread, process->entry, BOOT_STACK_TOP, START_PAGE).value;
     }
     return status;
 }

@@ -8,7 +8,8 @@
 /* May change fault->registers; the thread goes on with what they say when it returns. */
 typedef void signal_fn(struct fault_info *fault);
 
-/* For the calling thread. One function for the whole process; stack_top 0 = the interrupted stack. */
+/* For the calling thread. One function for the whole process; stack_top 0 = the interrupted stack.
+ */
 int64_t signal_set(signal_fn *function, void *stack_top);
 int64_t signal_clear(void);
 

@@ -17,7 +17,7 @@ enum grant {
 };
 
 #define ARGUMENTS_MAX 32
-#define EXTRA_CAPS 8
+#define EXTRA_CAPS    8
 
 /* One page that whoever starts a process lays into its space; its address comes in rsi. */
 struct start_page {
@@ -28,9 +28,9 @@ struct start_page {
     cap_t extra[EXTRA_CAPS];    /* what a program gives to its twin (process.h), */
     void (*function)(uint64_t); /* which runs this in place of main; NULL in a program */
     uint64_t argument;
-    uint32_t process;           /* its number */
+    uint32_t process; /* its number */
     uint32_t argc;
-    char arguments[2048];       /* argc strings, each with its NUL; the first is the name */
+    char arguments[2048]; /* argc strings, each with its NUL; the first is the name */
 };
 
 _Static_assert(sizeof(struct start_page) <= 4096, "one page");

@@ -21,8 +21,8 @@ struct user_thread {
 };
 
 /*
- * Start function(argument) in a thread of its own; it ends when that returns. priority | ceiling << 8.
- * 0 or an error, with nothing left behind.
+ * Start function(argument) in a thread of its own; it ends when that returns. priority | ceiling
+ * << 8. 0 or an error, with nothing left behind.
  */
 int64_t thread_spawn(struct user_thread *thread, thread_fn *function, void *argument,
                      uint64_t priority);
