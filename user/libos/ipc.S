@@ -11,8 +11,11 @@
  * C calls with   rdi endpoint, rsi info, rdx words,   rcx message, r8 timeout
  * the kernel has rsi endpoint, rdx info, r8 message, r9 timeout, and gives back rax info, rdx badge,
  * which is how C returns a struct of two words. The words go to the caller's struct in every
- * case: after an error they are what was sent.
+ * case: after an error they are what was sent. Without struct message and timeout the call goes
+ * the fast way, which does not look at either.
  */
+    .set INFO_EXTRA_BIT, 28 /* ipc.h checks it */
+
 .macro IPC_STUB name
     .globl ipc_\name
     .type ipc_\name, @function
@@ -35,6 +38,12 @@ ipc_\name:
     mov %rcx, %r8
     mov %rsi, %rdx
     mov %rdi, %rsi
+    test %r8, %r8
+    jnz 1f
+    cmp $-1, %r9
+    je 2f
+1:  bts $INFO_EXTRA_BIT, %rdx
+2:
     mov $SYS_\name, %eax
     syscall
     pop %rcx

@@ -10,6 +10,8 @@
 #include "kernel/abi/message.h"
 #include "user/libos/syscall.h"
 
+_Static_assert(INFO_EXTRA == 1ULL << 28, "INFO_EXTRA_BIT of ipc.S");
+
 struct words {
     uint64_t word[MESSAGE_WORDS];
 };

@@ -45,7 +45,7 @@ static int64_t place(struct process *process, uint64_t address, uint64_t bytes, 
     }
     memcpy((uint8_t *)region.address + offset, data, data_bytes);
     region_unmap(&region);
-    status = sys_map(process->space, region.memory, address, bytes, 0, flags).value;
+    status = sys_map(process->space, region.memory, address | flags, bytes, 0).value;
     if (status >= 0) {
         status = sys_cap_move(region.memory, process->space).value;
     }
@@ -103,8 +103,8 @@ int64_t process_give(struct process *process, cap_t cap, uint32_t rights, uint64
 
 int64_t process_share(struct process *process, const struct region *region, uint32_t flags)
 {
-    return sys_map(process->space, region->memory, (uint64_t)region->address, region->bytes, 0,
-                   flags)
+    return sys_map(process->space, region->memory, (uint64_t)region->address | flags, region->bytes,
+                   0)
         .value;
 }
 

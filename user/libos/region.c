@@ -19,7 +19,7 @@ int64_t region_map(struct region *region, cap_t memory, size_t bytes, uint32_t f
     region->memory = memory;
     region->bytes = PAGE_ROUND_UP(bytes);
     region->address = region_reserve(bytes);
-    return sys_map(own.space, memory, (uint64_t)region->address, region->bytes, 0, flags).value;
+    return sys_map(own.space, memory, (uint64_t)region->address | flags, region->bytes, 0).value;
 }
 
 int64_t region_create_on(struct region *region, size_t bytes, cap_t quota)

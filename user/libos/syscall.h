@@ -84,9 +84,9 @@ struct result {
         return result;                                                                           \
     }
 
-#define STUB_6(number, name)                                                                      \
+#define STUB_5(number, name)                                                                      \
     static inline struct result sys_##name(uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,    \
-                                           uint64_t a4, uint64_t a5)                              \
+                                           uint64_t a4)                                           \
     {                                                                                             \
         STUB_HEAD(number)                                                                         \
         register uint64_t r8 __asm__("r8") = a2;                                                  \
@@ -95,9 +95,9 @@ struct result {
         result.second = a1;                                                                       \
         __asm__ volatile("syscall"                                                                \
                          : "+a"(result.value), "+d"(result.second), "+S"(a0), "+r"(r8), "+r"(r9), \
-                           "+r"(r10), "+D"(a5)                                                    \
+                           "+r"(r10)                                                              \
                          :                                                                        \
-                         : "rcx", "r11", "memory");                                               \
+                         : "rdi", "rcx", "r11", "memory");                                        \
         return result;                                                                            \
     }
 
