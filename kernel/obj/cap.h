@@ -3,6 +3,17 @@
  * A space's table of capabilities, and what was derived from what. The table is one window of
  * kernel addresses (layout.h), filled page by page from the space's quota, so a look-up is a
  * bound check and one load.
+ *
+ * Derivation is a tree for each object: siblings form a list whose first member points back to
+ * the last, and whose last points, tagged, to the head pointer of the list: object.caps or the
+ * parent's `child`. So a capability goes in O(1), its children taking its place, and revoke needs
+ * no more memory than the tree: take the first child until there is none. It can be left at any
+ * step.
+ *
+ * Of I/O ports, interrupt lines and memory a capability may name a part, by its badge: first of
+ * the range in the low half, count in the high half, 0 = all (memory.h for memory). What was made
+ * with a capability and must not outlive it - a mapping, the binding of an interrupt line - is
+ * undone before the slot is freed.
  */
 #ifndef ONESTACK_OBJ_CAP_H
 #define ONESTACK_OBJ_CAP_H
@@ -14,24 +25,47 @@
 #include "kernel/obj/space.h"
 
 struct cap {
-    uint64_t handle;       /* the only handle that names this slot now; low half 0: free */
+    uint64_t handle; /* the only handle that names this slot now; low half 0: free */
     struct object *object;
-    uint64_t badge;
-    uint32_t rights;       /* RIGHT_*; of its own type and the generic ones only */
-    uint32_t depth;        /* in the derivation list */
-    struct cap *next, *prev; /* object's derivation list, guarded by the object's lock */
-    struct space *space;   /* whose table the slot is in */
     union {
-        uint64_t free_next;       /* free slots: index of the next one */
+        uint64_t badge;
+        uint64_t free_next; /* index of the next free slot, in free slots */
+    };
+    uint32_t rights; /* RIGHT_*, at least one of its own type and the generic ones; 0: going */
+    uint32_t spare;
+    struct cap *child; /* these three: guarded by the lock of the object */
+    struct cap *next, *prev;
+    union {
         struct mapping *mappings; /* memory: what is mapped by this capability (obj/memory.h) */
+        struct space *space;      /* slot 0 of each table: whose it is */
     };
 };
 
 _Static_assert(sizeof(struct cap) == 64, "one cache line; cap_find multiplies by it");
+_Static_assert(CAPS_PER_PAGE * sizeof(struct cap) == PAGE_SIZE, "slots do not cross pages");
+
+/* Whose table a slot is in: windows are aligned to their size, and slot 0 says it. */
+static inline struct space *cap_space(const struct cap *cap)
+{
+    return ((const struct cap *)((uint64_t)cap & ~(uint64_t)(CAP_WINDOW_SIZE - 1)))->space;
+}
+
+/* The slot that a handle names, whatever its rights, or NULL. */
+static inline struct cap *cap_lookup(const struct space *space, cap_t handle)
+{
+    uint64_t index = (uint32_t)handle;
+
+    if (index >= space->cap_limit || index == 0) {
+        return NULL;
+    }
+    struct cap *cap = &space->caps[index];
+    return cap->handle == handle ? cap : NULL;
+}
 
 /*
  * The slot that a handle names, or NULL if it lacks a right (of the type: a right belongs to
  * one type) or names nothing. Comparing the whole handle checks generation and index at once.
+ * Slot 0 has no rights, so index 0 needs no test.
  */
 static inline struct cap *cap_find(const struct space *space, cap_t handle, uint32_t right)
 {
@@ -47,7 +81,42 @@ static inline struct cap *cap_find(const struct space *space, cap_t handle, uint
     return cap;
 }
 
+/* As cap_find, the object; `right` belongs to the object's type. */
+static inline void *cap_object(const struct space *space, cap_t handle, uint32_t right)
+{
+    struct cap *cap = cap_find(space, handle, right);
+
+    return cap ? cap->object : NULL;
+}
+
 /* Why cap_find said no: E_BADCAP, or E_RIGHTS where the type is right. */
 int cap_error(const struct space *space, cap_t handle, enum object_type type);
+/* All rights that a capability of this type can have. */
+uint32_t cap_type_rights(enum object_type type);
+
+/*
+ * Put a capability into `space`: the object's first (parent NULL), or one derived from `parent`,
+ * whose handle the caller has looked up as `parent_handle`. E_NOMEM, E_BADCAP (the parent has gone
+ * meanwhile), E_DEAD (the object is dying).
+ */
+int cap_insert(struct space *space, struct object *object, uint32_t rights, uint64_t badge,
+               struct cap *parent, cap_t parent_handle, cap_t *handle);
+/*
+ * The end of every *_create: a capability with all rights in self's own table, its handle to rdx.
+ * If there is no slot the object goes again. Returns what the system call returns.
+ */
+int64_t cap_publish(struct thread *self, struct object *object);
+/*
+ * Take a capability away; its children become its parent's. `handle` is what the caller looked
+ * up: one that somebody else has taken away meanwhile is left alone. The object may end: reap().
+ * False: it is no longer found for use, but not yet gone; call again, after a preemption point.
+ */
+bool cap_remove(struct core *core, struct thread *self, struct cap *cap, cap_t handle);
+/* Remove what was derived from `cap`, as far as it goes; false: as cap_remove. */
+bool cap_revoke_some(struct core *core, struct thread *self, struct cap *cap);
+/* To another table (or slot), in the same place of the tree. Errors as cap_insert. */
+int cap_move(struct space *space, struct cap *from, cap_t from_handle, cap_t *handle);
+/* Empty a space's whole table; false: call me again, after a preemption point if wanted. */
+bool cap_table_empty(struct core *core, struct thread *self, struct space *space);
 
 #endif

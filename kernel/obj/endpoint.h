@@ -3,20 +3,15 @@
 #ifndef ONESTACK_OBJ_ENDPOINT_H
 #define ONESTACK_OBJ_ENDPOINT_H
 
-#include "kernel/obj/thread.h"
+#include "kernel/obj/wait_queue.h"
 
-/* By priority, FIFO within one; empty = head NULL. Either senders or receivers, never both. */
-struct wait_queue {
-    struct thread *head;
-};
-
-void wait_queue_insert(struct wait_queue *queue, struct thread *thread);
-void wait_queue_remove(struct wait_queue *queue, struct thread *thread);
-
+/* Either senders or receivers, never both. */
 struct endpoint {
     struct object object;
     struct wait_queue senders;
     struct wait_queue receivers;
+    uint32_t receive_caps;    /* capabilities that may receive; with the last one it ends (cap.c) */
+    struct object *reap_next; /* object.h */
 };
 
 /*

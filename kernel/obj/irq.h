@@ -1,18 +1,37 @@
 /* SPDX-License-Identifier: MIT */
-/* Interrupt lines as objects: an interrupt becomes bits of a notification. */
+/*
+ * Interrupt lines as capabilities. There is one IRQ object; a capability's badge says which lines
+ * it names (cap.h). A line is bound by a capability that names it alone, and released, masked, when
+ * that capability goes, so also when its driver ends. Lines 0 to 15 are the ISA interrupts,
+ * wherever ACPI says that they arrive; those above are global system interrupts.
+ */
 #ifndef ONESTACK_OBJ_IRQ_H
 #define ONESTACK_OBJ_IRQ_H
 
-#include "kernel/arch/core.h"
+#include "kernel/arch/acpi.h"
+#include "kernel/obj/cap.h"
+#include "kernel/obj/notification.h"
 
-/* The external NMI is a line too: bound like any other, it delivers a count. */
-#define IRQ_LINE_NMI 256
+#define IRQ_LINE_NMI 256 /* the external NMI */
+#define IRQ_LINES    257
 
-/* Outermost level, IF=1: `vector` was recorded on this core. One that nobody bound is counted. */
+extern struct object irq_object;
+
+/* Once, after ioapic_init(). */
+void irq_init(const struct acpi_info *acpi);
+/* Outermost level, IF=1: a device's vector was recorded. */
 void irq_event(struct core *core, unsigned vector);
-/* Outermost level: `count` external NMIs arrived since the last call (N7). */
+/* The same for `count` external NMIs. */
 void irq_nmi_event(struct core *core, uint64_t count);
-/* From kintr_handler, IF=0: a level-triggered line stays masked until its driver acknowledges. */
+
+/*
+ * In the nested handler, IF=0, no lock: mask the line of this vector if it is level triggered, so
+ * that it does not come again until its driver acknowledges.
+ */
 void irq_mask_if_level(unsigned vector);
+
+/* For cap.c: the capability goes, no lock held; it lives in another slot now. */
+void irq_cap_gone(struct core *core, struct cap *cap);
+void irq_cap_moved(struct cap *to, struct cap *from);
 
 #endif

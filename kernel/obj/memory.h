@@ -69,8 +69,5 @@ int64_t memory_slice(struct thread *self, struct cap *cap, uint64_t first, uint6
 bool memory_cap_gone(struct core *core, struct cap *cap);
 /* For cap.c, under the object's lock: the capability now lives in slot `to`. */
 void memory_cap_moved(struct cap *to, struct cap *from);
-/* For object.c's table: the last capability has gone (false = call again); the last reference has. */
-bool memory_destroy(struct object *object);
-void memory_free(struct object *object);
 
 #endif

@@ -11,8 +11,17 @@ struct notification {
     struct wait_queue waiters;
     struct thread *bound; /* its receive sees the bits too */
 };
+_Static_assert(sizeof(struct notification) <= 64, "a slab of 64");
 
 /* Set bits and hand them to a waiter or to the bound thread if it receives. Any core, IF=1. */
 void notification_signal(struct core *core, struct notification *notification, uint64_t bits);
+
+/*
+ * For receive: take the bits of the notification that self is bound to, 0 = none. To be called once
+ * before self stands in the endpoint's queue and, with several cores, once after.
+ */
+uint64_t notification_take_bound(struct thread *self);
+/* The thread's binding goes, either side ending. */
+void notification_unbind(struct thread *thread);
 
 #endif

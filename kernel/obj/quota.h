@@ -28,7 +28,4 @@ bool quota_charge(struct quota *quota, uint64_t bytes);
 void quota_refund(struct quota *quota, uint64_t bytes);
 /* More memory was found: the root account's limit grows. */
 void quota_grow_root(uint64_t bytes);
-/* For object.c: the last reference has gone; nothing is charged to it any more. */
-void quota_free(struct object *object);
-
 #endif

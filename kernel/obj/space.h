@@ -13,6 +13,7 @@ struct core;
 struct endpoint;
 struct mapping;
 struct memory;
+struct notification;
 struct thread;
 
 struct space {
@@ -32,15 +33,21 @@ struct space {
     struct quota *account; /* pays for the table of capabilities, page tables and mappings */
     struct endpoint *fault_endpoint; /* where faults of threads without handler go; may be NULL */
     uint64_t fault_badge;
+    struct notification *watcher; /* signalled when it ends, */
+    uint64_t watch_bits;   /* with these bits */
+    struct object *reap_next; /* object.h */
+    uint32_t cap_used;     /* slots that are not free */
+    uint32_t cap_cursor;   /* cap_table_empty(): slots below it are done */
+    struct lock cap_lock;  /* guards cap_free, cap_used and growing; the innermost lock */
 };
 
-_Static_assert(sizeof(struct space) <= 128, "slab size");
+_Static_assert(sizeof(struct space) <= 256, "slab size");
 
 /* A space without anything in it; NULL = no memory. */
 struct space *space_new(struct quota *quota, struct quota *account);
 
 /*
- * One page of zeroed slots more, from cap_limit on; the caller (cap.c, which holds the space's lock)
+ * One page of zeroed slots more, from cap_limit on; the caller (cap.c, which holds cap_lock)
  * links them and raises cap_limit by CAPS_PER_PAGE. False: the account is exhausted, or the table full.
  */
 #define CAPS_PER_PAGE 64
@@ -68,9 +75,5 @@ enum space_fault space_fault(struct space *space, uint64_t address, uint64_t err
  * `write`. For the long copy; valid until the space's lock is given to someone else.
  */
 uint64_t space_user_frame(const struct space *space, uint64_t address, bool write);
-
-/* For object.c's table: the last capability has gone (false = call again); the last reference has. */
-bool space_destroy(struct object *object);
-void space_free(struct object *object);
 
 #endif

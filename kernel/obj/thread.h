@@ -35,6 +35,11 @@ enum thread_state {
 #define THREAD_FLAG_IN_HANDLER 0x10 /* its signal handler runs: a second fault goes further up */
 #define THREAD_FLAG_CALL 0x20      /* SENDING as a call: it wants a reply */
 
+/* Threads that wait for something; wait_queue.h has the rules. */
+struct wait_queue {
+    struct thread *head;
+};
+
 /*
  * What a blocked thread goes on with, on an empty stack with IF=1 and CORE_ST_CONTIN. It either
  * returns (the thread then leaves to user mode with what its frame says) or blocks again.
@@ -56,8 +61,8 @@ struct thread {
     struct space *space;
     uint64_t cr3;           /* its space's, copied: the switch compares two TCBs */
     struct thread *caller;  /* who waits for our reply, or NULL */
-    struct thread *server;  /* in THREAD_REPLY: whose `caller` or saved reply we are */
-    struct object *waits_on; /* endpoint or notification, while in its queue */
+    struct thread *server;  /* in THREAD_REPLY: whose `caller` or saved caller we are, or NULL */
+    struct object *waits_on; /* endpoint, notification or saved reply, while in its queue */
     uint64_t info;          /* message descriptor of a queued send (kernel/abi/message.h) */
     uint64_t badge;         /* badge of a queued send */
     uint64_t fs_base, gs_base; /* while the thread is not loaded; user mode may change both */
@@ -78,13 +83,31 @@ struct thread {
     uint64_t handler;       /* user address of its signal handler, 0 = none */
     uint64_t handler_stack; /* the handler's stack pointer, 0 = the interrupted one */
     struct notification *bound; /* receive also sees this one's bits */
-    struct thread *saved_callers; /* replies saved in capabilities, for inheritance */
+    struct wait_queue saved_callers; /* their replies are in capabilities; for inheritance */
     struct thread *space_next;  /* space's list */
     struct thread *space_prev;
     struct thread *mail_next;   /* another core's message, linked here so that a queue is never full */
     uint64_t mail;              /* what the message asks for, one bit each */
-    uint64_t reserve[4];
+    struct thread *group_next;  /* wait_queue.h */
+    struct object *reap;        /* objects that it has yet to destroy (object.h) */
+    struct notification *watcher; /* signalled when it ends, */
+    uint64_t watch_bits;        /* with these bits */
 };
+
+/*
+ * The thread ends, whatever it does, or goes on ending: out of queues and out of its space; who waits
+ * for it is told. False: call again, after a preemption point if wanted. When `thread` is self, it
+ * remains as a thread without a space that does what is on its list (object.h) and then stops.
+ */
+bool thread_quit(struct core *core, struct thread *self, struct thread *thread);
+/* self has THREAD_FLAG_ENDING and nothing on its list: it stops for good. */
+void thread_finish(struct core *core, struct thread *self);
+/*
+ * What the thread waited for will not come: it is out of the queue; it is woken with `error`, or, if
+ * it waited for the answer to its fault, it ends too (on self's list).
+ */
+void thread_wait_failed(struct core *core, struct thread *self, struct thread *thread,
+                        int64_t error);
 
 #define THREAD_CANARY 0x6f6e65737461636bULL /* "onestack" */
 

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/* Life and death of objects: references, the list of what has yet to be destroyed, freeing. */
+#include "kernel/obj/object.h"
+
+#include "kernel/mm/kmem.h"
+#include "kernel/obj/cap.h"
+#include "kernel/obj/endpoint.h"
+#include "kernel/obj/memory.h"
+#include "kernel/obj/notification.h"
+#include "kernel/obj/quota.h"
+#include "kernel/obj/reply.h"
+#include "kernel/obj/thread.h"
+#include "kernel/syscall.h"
+
+/* Where the list runs through objects that end with their last capability: the tree is empty. */
+#define LINK_IN_TREE offsetof(struct object, caps)
+
+static const struct object_ops ops[OBJ_TYPE_COUNT] = {
+    [OBJ_THREAD] = {sizeof(struct thread), LINK_IN_TREE, thread_destroy, NULL},
+    [OBJ_SPACE] = {sizeof(struct space), offsetof(struct space, reap_next), space_destroy,
+                   space_free},
+    [OBJ_ENDPOINT] = {sizeof(struct endpoint), offsetof(struct endpoint, reap_next),
+                      endpoint_destroy, NULL},
+    [OBJ_NOTIFICATION] = {sizeof(struct notification), LINK_IN_TREE, notification_destroy, NULL},
+    [OBJ_REPLY] = {sizeof(struct reply), LINK_IN_TREE, reply_destroy, NULL},
+    [OBJ_MEMORY] = {sizeof(struct memory), LINK_IN_TREE, memory_destroy, memory_free},
+    [OBJ_IRQ] = {0, LINK_IN_TREE, NULL, NULL},     /* there is one, static */
+    [OBJ_IOPORTS] = {0, LINK_IN_TREE, NULL, NULL}, /* there is one, static */
+    [OBJ_QUOTA] = {sizeof(struct quota), LINK_IN_TREE, NULL, quota_free},
+};
+
+void object_init(struct object *object, enum object_type type, struct quota *quota)
+{
+    object->type = (uint8_t)type;
+    object->references = 1;
+    object->quota = quota;
+    if (quota) {
+        object_ref(&quota->object);
+    }
+}
+
+void object_ref(struct object *object)
+{
+    __atomic_fetch_add(&object->references, 1, __ATOMIC_RELAXED);
+}
+
+/*
+ * The one place where an object's memory goes. Other cores look capabilities up without a lock, so
+ * once there are others, the memory has to wait here until each has passed through nest 0.
+ */
+static void object_free_deferred(struct object *object, struct quota *quota)
+{
+    kmem_free(quota, object, ops[object->type].size);
+}
+
+/* Freeing one gives back its reference to its account, which may be the last, and so on. */
+void object_unref(struct object *object)
+{
+    while (__atomic_sub_fetch(&object->references, 1, __ATOMIC_ACQ_REL) == 0 && object->quota) {
+        struct quota *quota = object->quota;
+
+        if (ops[object->type].release) {
+            ops[object->type].release(object);
+        }
+        object_free_deferred(object, quota);
+        object = &quota->object;
+    }
+}
+
+static struct object **reap_link(struct object *object)
+{
+    return (struct object **)((char *)object + ops[object->type].reap_link);
+}
+
+void object_end(struct thread *self, struct object *object)
+{
+    if (__atomic_exchange_n(&object->dying, true, __ATOMIC_ACQ_REL)) {
+        return;
+    }
+    object_ref(object); /* the list's */
+    *reap_link(object) = self->reap;
+    self->reap = object;
+}
+
+/* What destroying one object ends comes before the rest of it. */
+bool reap_some(struct core *core, struct thread *self)
+{
+    while (self->reap) {
+        struct object *object = self->reap;
+        struct object **link = reap_link(object);
+
+        self->reap = *link;
+        *link = NULL;
+        if (!ops[object->type].destroy || ops[object->type].destroy(core, self, object)) {
+            object_unref(object);
+        } else {
+            *link = self->reap;
+            self->reap = object;
+        }
+        if (self->reap && preemption_wanted(core)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void reap_continue(struct core *core, struct thread *self)
+{
+    if (!reap_some(core, self)) {
+        self->continuation = reap_continue;
+    } else if (self->flags & THREAD_FLAG_ENDING) {
+        thread_finish(core, self);
+    }
+}
+
+int64_t reap(struct core *core, struct thread *self, int64_t result)
+{
+    self->frame.rax = (uint64_t)result;
+    reap_continue(core, self);
+    return self->continuation ? BLOCKED : result;
+}
