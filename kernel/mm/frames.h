@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/* The inside of kernel/mm: what is known of each physical frame. Everyone else uses kmem.h. */
+#ifndef ONESTACK_MM_FRAMES_H
+#define ONESTACK_MM_FRAMES_H
+
+#include <stdint.h>
+
+#include "kernel/arch/layout.h"
+#include "kernel/mm/kmem.h"
+
+enum frame_kind {
+    FRAME_NONE = 0, /* not RAM, not ours, or in the middle of a block */
+    FRAME_FREE,     /* first frame of a free block of 2^order */
+    FRAME_USED,     /* first frame of a block in use */
+    FRAME_SLAB      /* in use for objects of 64 << order bytes */
+};
+
+/* 12 bytes a frame: 0.3 % of memory. */
+struct frame {
+    uint32_t next, prev; /* frame numbers: free blocks of one order, or slabs with room; 0 = none */
+    uint8_t kind;
+    uint8_t order;
+    union {
+        struct {
+            uint8_t first; /* slab: index of the first free object; the object holds the next */
+            uint8_t room;  /* slab: free objects */
+        };
+        uint16_t entries; /* page table: entries that are not 0 */
+    };
+};
+
+_Static_assert(sizeof(struct frame) == 12, "there is one for each 4 KiB");
+
+#define FRAME_ORDERS 10 /* blocks of 2^0 .. 2^9 frames: up to a large page */
+
+extern struct frame *frame_table;
+extern uint32_t frame_count;
+
+static inline struct frame *frame_at(uint64_t physical)
+{
+    return &frame_table[physical >> PAGE_SHIFT];
+}
+
+/* `table` is zeroed and has an entry for each frame below `count`. */
+void frames_init(struct frame *table, uint32_t count);
+/* Whole pages that are free from now on. */
+void frames_add(uint64_t base, uint64_t bytes);
+/* 2^order frames without charge; 0 = none. */
+uint64_t frames_take(unsigned order);
+void frames_give(uint64_t physical, unsigned order);
+
+/* Lists of frames by their `next` and `prev`. */
+void frame_list_push(uint32_t *head, uint32_t number);
+void frame_list_remove(uint32_t *head, uint32_t number);
+
+#endif
