@@ -10,8 +10,8 @@ struct bootinfo;
 
 /*
  * On the boot tables: give all usable memory from 1 MiB up to the root account, build the kernel's
- * page tables and load them. The identity map is gone when it returns. LAPIC and the usual IOAPIC
- * are mapped. Below 1 MiB nothing is handed out.
+ * page tables and load them. The identity map is gone when it returns. The LAPIC is mapped; IOAPICs,
+ * which ACPI knows, are the caller's to map by device_map(). Below 1 MiB nothing is handed out.
  */
 void mm_init(const struct bootinfo *info);
 /* Give .boot.* back; after the last application processor has started. */
@@ -25,5 +25,7 @@ bool core_area_map(unsigned id);
 bool device_map(uint64_t address, uint64_t physical);
 /* May user drivers have this range: neither RAM nor the interrupt controllers? */
 bool device_memory_allowed(uint64_t physical, uint64_t bytes);
+/* One more than the largest physical address of the CPU. */
+uint64_t physical_limit(void);
 
 #endif

@@ -20,7 +20,7 @@ struct space {
     struct object object;
 
     /* read by every system call that names a capability */
-    struct cap *caps;      /* this space's window */
+    struct cap *caps;      /* this space's window (window.h); NULL before the first */
     uint32_t cap_limit;    /* slots that have memory; a look-up compares with it */
     uint32_t cap_free;     /* first free slot, 0 = none (slot 0 is never used) */
 
@@ -29,7 +29,6 @@ struct space {
     struct tree mappings;  /* by address; they and the page tables are guarded by object.lock */
     struct thread *threads; /* list through thread.space_next */
     uint32_t thread_count;
-    uint32_t window;       /* number of the capability window */
     struct quota *account; /* pays for the table of capabilities, page tables and mappings */
     struct endpoint *fault_endpoint; /* where faults of threads without handler go; may be NULL */
     uint64_t fault_badge;

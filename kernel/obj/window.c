@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+#include "kernel/obj/window.h"
+
+#include "kernel/arch/paging.h"
+#include "kernel/mm/frames.h"
+#include "kernel/mm/kernel_map.h"
+#include "kernel/obj/cap.h"
+#include "kernel/obj/quota.h"
+
+/* A window is one entry of a third-level table; the tables' entries in the PML4 end before the image's. */
+#define WINDOW_LEVEL 3
+#define WINDOW_TABLES (TABLE_ENTRIES - 1 - (CAP_WINDOW_BASE >> 39 & (TABLE_ENTRIES - 1)))
+/* The least a space with capabilities takes: PML4, two tables and a page for the window. */
+#define SPACE_BYTES_LEAST (4 * PAGE_SIZE)
+
+_Static_assert(CAP_WINDOW_SIZE == 1 << 30, "one entry of level 3");
+_Static_assert(CAPS_PER_PAGE * sizeof(struct cap) == PAGE_SIZE, "pages are filled");
+_Static_assert(CAP_TABLE_MAX * sizeof(struct cap) <= CAP_WINDOW_SIZE, "a table fits");
+
+/*
+ * Free windows: those never used from `fresh` on, then a chain through the absent entries of the used
+ * ones, which hold the next one's number + 1, shifted past the present bit.
+ */
+static struct lock lock; /* guards all of them */
+static uint64_t fresh, total, chain;
+
+static uint64_t window_address(uint64_t number)
+{
+    return CAP_WINDOW_BASE + number * CAP_WINDOW_SIZE;
+}
+
+/* The tables of one window: the shared one above is the root, which is never given back. */
+static struct page_table window_table(struct space *space, uint64_t address)
+{
+    const uint64_t *pml4 = phys_to_virt(kernel_table.root);
+
+    return (struct page_table){
+        .root = pml4[address >> 39 & (TABLE_ENTRIES - 1)] & PTE_ADDRESS,
+        .levels = WINDOW_LEVEL,
+        .quota = space->account,
+    };
+}
+
+static uint64_t *window_entry(uint64_t number)
+{
+    uint64_t address = window_address(number);
+    unsigned level;
+    uint64_t *entry = page_find(&kernel_table, address, &level);
+
+    return level == WINDOW_LEVEL ? entry : NULL;
+}
+
+void window_init(uint64_t memory_bytes)
+{
+    uint64_t windows = memory_bytes / SPACE_BYTES_LEAST;
+
+    for (uint64_t i = 0; i < WINDOW_TABLES && total < windows; i++) {
+        uint64_t frame = frame_alloc(&root_quota, 0);
+
+        if (frame == 0 || !page_set(&kernel_table, window_address(total), TABLE_LEVELS,
+                                    frame | PTE_PRESENT | PTE_WRITE)) {
+            mm_refuse("no memory for the capability windows' tables");
+        }
+        total += TABLE_ENTRIES;
+    }
+}
+
+static bool window_take(uint64_t *number)
+{
+    bool found = true;
+
+    lock_acquire(&lock);
+    if (chain != 0) {
+        uint64_t *entry = window_entry(chain - 1);
+
+        *number = chain - 1;
+        chain = *entry >> 1;
+        *entry = 0;
+    } else if (fresh < total) {
+        *number = fresh++;
+    } else {
+        found = false;
+    }
+    lock_release(&lock);
+    return found;
+}
+
+static void window_give(uint64_t number)
+{
+    lock_acquire(&lock);
+    *window_entry(number) = chain << 1;
+    chain = number + 1;
+    lock_release(&lock);
+}
+
+bool space_grow_caps(struct space *space)
+{
+    uint64_t number;
+    uint64_t frame;
+
+    if (space->cap_limit >= CAP_TABLE_MAX) {
+        return false;
+    }
+    frame = frame_alloc(space->account, 0);
+    if (frame == 0) {
+        return false;
+    }
+    if (space->caps == NULL && window_take(&number)) {
+        space->caps = (struct cap *)window_address(number);
+    }
+    if (space->caps != NULL) {
+        uint64_t address = (uint64_t)&space->caps[space->cap_limit];
+        struct page_table table = window_table(space, address);
+
+        if (page_set(&table, address, 1, frame | RIGHTS_DATA)) {
+            return true;
+        }
+    }
+    frame_free(space->account, frame, 0);
+    return false;
+}
+
+bool window_shrink(struct space *space)
+{
+    if (space->caps == NULL) {
+        return false;
+    }
+    if (space->cap_limit == 0) {
+        window_give(((uint64_t)space->caps - CAP_WINDOW_BASE) / CAP_WINDOW_SIZE);
+        space->caps = NULL;
+        return false;
+    }
+    space->cap_limit -= CAPS_PER_PAGE;
+    uint64_t address = (uint64_t)&space->caps[space->cap_limit];
+    struct page_table table = window_table(space, address);
+    uint64_t frames[TABLE_LEVELS];
+    unsigned level;
+    uint64_t page = *page_find(&table, address, &level) & PTE_ADDRESS;
+
+    page_clear_some(&table, address, address + PAGE_SIZE, 1);
+    unsigned count = page_detach(&table, address, frames);
+
+    frames[count++] = page;
+    tlb_invalidate(NULL, address, 1);
+    while (count > 0) {
+        frame_free(space->account, frames[--count], 0);
+    }
+    return true;
+}
