@@ -21,6 +21,8 @@ void syscall_slow(void);
 /* Give up the stack, whatever is on it, and go to ret_to_user. Nothing may be locked. */
 _Noreturn void kernel_leave(struct core *core);
 _Noreturn void ret_to_user(void);
+/* At boot: leave the boot stack for the core's own. */
+_Noreturn void core_run(struct core *core, void (*function)(struct core *core));
 
 /* An exit's last stretch; kernel/arch/entry/stub.h, WINDOW. Both ends belong to it. */
 struct restart_window {

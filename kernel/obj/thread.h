@@ -23,6 +23,7 @@ enum thread_state {
     THREAD_REPLY,     /* called; waits for the reply */
     THREAD_WAITING,   /* in a notification's queue */
     THREAD_SLEEPING,
+    THREAD_COPYING,   /* in a long copy that another thread, `server`, drives */
     THREAD_FAULTED,   /* its fault message is out; waits for the handler's verdict */
     THREAD_DEAD
 };
@@ -33,7 +34,9 @@ enum thread_state {
 #define THREAD_FLAG_QUEUED 0x04    /* stands in its core's run queue */
 #define THREAD_FLAG_TIMER 0x08     /* stands in its core's timer queue */
 #define THREAD_FLAG_IN_HANDLER 0x10 /* its signal handler runs: a second fault goes further up */
-#define THREAD_FLAG_CALL 0x20      /* SENDING as a call: it wants a reply */
+#define THREAD_FLAG_CALL 0x20      /* sends as a call: it wants a reply */
+#define THREAD_FLAG_DRIVES 0x40    /* drives a long copy; words[0] is the other thread */
+#define THREAD_FLAG_REPLIES 0x80   /* replies, and after that receives from the endpoint ARG0 */
 
 /* Threads that wait for something; wait_queue.h has the rules. */
 struct wait_queue {

@@ -24,6 +24,13 @@ ENTRY kernel_leave
         jmp     ret_to_user
 END kernel_leave
 
+/* From boot, on any stack, IF=0: core in rdi goes on in function rsi on its own kernel stack. */
+ENTRY core_run
+        RESET_STACK %rdi
+        call    *%rsi
+        ud2
+END core_run
+
 /* From ret_to_user, IF=1, empty stack: the chosen thread goes on in the kernel. */
 ENTRY run_continuation
         mov     STACK_CORE(%rsp), %rdi

@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: MIT */
+#include "kernel/ipc.h"
+
+#include "kernel/abi/message.h"
+#include "kernel/fault.h"
+#include "kernel/lib/string.h"
+#include "kernel/mm/kmem.h"
+#include "kernel/obj/cap.h"
+#include "kernel/obj/endpoint.h"
+#include "kernel/obj/reply.h"
+#include "kernel/sched.h"
+#include "kernel/syscall.h"
+
+/* A driver's words, while THREAD_FLAG_DRIVES. */
+#define PEER(driver) ((driver)->words[0])    /* the other thread; 0: it has left */
+#define DONE(driver) ((driver)->words[1])    /* bytes copied */
+#define SENDS(driver) ((driver)->words[2])   /* the driver is the sender */
+#define OUTCOME(driver) ((driver)->words[3]) /* why the other one left */
+
+enum step { STEP_DONE, STEP_BLOCKED, STEP_FAILED };
+
+static void transfer_continue(struct core *core, struct thread *driver);
+
+/* ---- user memory of either side ---- */
+
+/* Where a piece of user memory is in the direct map. Sets *address for the caller's fault report. */
+static void *user_piece(struct thread *thread, uint64_t address, bool write)
+{
+    uint64_t physical = 0;
+
+    if (address >= USER_BASE && address < USER_END) {
+        physical = space_user_frame(thread->space, address, write);
+    }
+    return physical ? phys_to_virt(physical) : NULL;
+}
+
+/* A page is missing: have it brought, or learn that it cannot be. */
+static enum step user_missing(struct core *core, struct thread *driver, struct thread *whose,
+                              uint64_t address, bool write)
+{
+    uint64_t error = 4 | (write ? 2 : 0);
+
+    if (address < USER_BASE || address >= USER_END) {
+        return STEP_FAILED;
+    }
+    return fault_to_pager(core, driver, whose->space, address, error, transfer_continue)
+               ? STEP_BLOCKED
+               : STEP_FAILED;
+}
+
+static uint64_t page_rest(uint64_t address)
+{
+    return PAGE_SIZE - address % PAGE_SIZE;
+}
+
+/* Between a thread's memory and the kernel's: small things, struct message and its fields. */
+static enum step user_copy(struct core *core, struct thread *driver, struct thread *whose,
+                           uint64_t address, void *kernel, uint64_t bytes, bool write)
+{
+    while (bytes) {
+        uint64_t part = page_rest(address) < bytes ? page_rest(address) : bytes;
+        void *piece = user_piece(whose, address, write);
+
+        if (!piece) {
+            return user_missing(core, driver, whose, address, write);
+        }
+        memcpy(write ? piece : kernel, write ? kernel : piece, part);
+        kernel = (char *)kernel + part;
+        address += part;
+        bytes -= part;
+    }
+    return STEP_DONE;
+}
+
+/* ---- the parts of a message beyond its words ---- */
+
+static bool has_message(const struct thread *thread)
+{
+    return ARG1(thread) & INFO_EXTRA && ARG2(thread) != 0;
+}
+
+/* The thread's struct message; for one that gave none, one with room for nothing. */
+static enum step get_message(struct core *core, struct thread *driver, struct thread *whose,
+                             struct message *message)
+{
+    memset(message, 0, sizeof(*message));
+    if (!has_message(whose)) {
+        return STEP_DONE;
+    }
+    return user_copy(core, driver, whose, ARG2(whose), message, sizeof(*message), false);
+}
+
+static enum step copy_bytes(struct core *core, struct thread *driver, struct thread *from,
+                            struct thread *to, const struct message *send,
+                            const struct message *receive)
+{
+    uint64_t total = from->info & INFO_BYTES_MASK;
+
+    if (total > receive->receive_size) {
+        return STEP_FAILED;
+    }
+    while (DONE(driver) < total) {
+        uint64_t source = send->send_buffer + DONE(driver);
+        uint64_t target = receive->receive_buffer + DONE(driver);
+        uint64_t part = total - DONE(driver);
+        void *source_piece = user_piece(from, source, false);
+        void *target_piece = user_piece(to, target, true);
+
+        if (!source_piece) {
+            return user_missing(core, driver, from, source, false);
+        }
+        if (!target_piece) {
+            return user_missing(core, driver, to, target, true);
+        }
+        part = page_rest(source) < part ? page_rest(source) : part;
+        part = page_rest(target) < part ? page_rest(target) : part;
+        memcpy(target_piece, source_piece, part);
+        DONE(driver) += part;
+        if (preemption_wanted(core) && DONE(driver) < total) {
+            driver->continuation = transfer_continue;
+            return STEP_BLOCKED;
+        }
+    }
+    return STEP_DONE;
+}
+
+/* The copies stand in the receiver's table before their handles are written; on failure they go again. */
+static enum step copy_caps(struct core *core, struct thread *driver, struct thread *from,
+                           struct thread *to, const struct message *send)
+{
+    unsigned count = (from->info & INFO_CAPS_MASK) >> INFO_CAPS_SHIFT;
+    cap_t handles[MESSAGE_CAPS_MAX] = {0};
+    uint64_t target = ARG2(to) + offsetof(struct message, received_caps);
+    enum step step = STEP_FAILED;
+    unsigned made;
+
+    if (count == 0) {
+        return STEP_DONE;
+    }
+    if (count > MESSAGE_CAPS_MAX || !has_message(to)) {
+        return STEP_FAILED;
+    }
+    for (made = 0; made < count; made++) {
+        struct cap *cap = cap_find(from->space, send->send_caps[made], RIGHT_GRANT);
+
+        if (!cap || cap_insert(to->space, cap->object, cap->rights, cap->badge, cap,
+                               send->send_caps[made], &handles[made]) != E_OK) {
+            break;
+        }
+    }
+    if (made == count) {
+        step = user_copy(core, driver, to, target, handles, count * sizeof(cap_t), true);
+    }
+    for (unsigned i = 0; step != STEP_DONE && i < made; i++) {
+        cap_remove(driver, cap_lookup(to->space, handles[i]), handles[i]);
+    }
+    return step;
+}
+
+static enum step move_message(struct core *core, struct thread *driver, struct thread *from,
+                              struct thread *to)
+{
+    struct message send, receive;
+    enum step step;
+
+    if (!(from->info & INFO_LONG_MASK)) {
+        return STEP_DONE;
+    }
+    step = get_message(core, driver, from, &send);
+    if (step == STEP_DONE) {
+        step = get_message(core, driver, to, &receive);
+    }
+    if (step == STEP_DONE) {
+        step = copy_bytes(core, driver, from, to, &send, &receive);
+    }
+    if (step == STEP_DONE) {
+        step = copy_caps(core, driver, from, to, &send);
+    }
+    return step;
+}
+
+/* ---- what follows ---- */
+
+/* The server has a new caller; one that it never answered learns so. */
+static void take_caller(struct core *core, struct thread *server, struct thread *caller)
+{
+    struct thread *old = server->caller;
+
+    caller->state = THREAD_REPLY;
+    caller->server = server;
+    server->caller = caller;
+    if (old) {
+        old->server = NULL;
+        thread_wake(core, old, E_NOREPLY);
+    }
+    ipc_priority_update(core, server);
+}
+
+static void deliver(struct core *core, struct thread *from, struct thread *to)
+{
+    memcpy(&to->frame, &from->frame, FRAME_MESSAGE_WORDS * sizeof(uint64_t));
+    to->frame.rdx = from->badge;
+    thread_wake(core, to, (int64_t)(from->info & (INFO_USER_MASK | INFO_FAULT)));
+}
+
+/* The driver's own call is over, with `result`, unless there is a second half: the receive. */
+static int64_t driver_done(struct core *core, struct thread *driver, int64_t result)
+{
+    if (driver->flags & THREAD_FLAG_REPLIES) {
+        driver->flags &= (uint8_t)~THREAD_FLAG_REPLIES;
+        return endpoint_receive(core, driver);
+    }
+    return result;
+}
+
+static int64_t arrived(struct core *core, struct thread *driver, struct thread *from,
+                       struct thread *to)
+{
+    bool call = from->flags & THREAD_FLAG_CALL;
+
+    from->flags &= (uint8_t)~THREAD_FLAG_CALL;
+    deliver(core, from, to);
+    if (call) {
+        take_caller(core, to, from);
+    } else if (from != driver) {
+        thread_wake(core, from, E_OK);
+    }
+    if (to == driver) {
+        return (int64_t)to->frame.rax;
+    }
+    return call ? BLOCKED : driver_done(core, driver, E_OK);
+}
+
+static int64_t failed(struct core *core, struct thread *driver, struct thread *peer, int64_t error)
+{
+    bool replying = driver->flags & THREAD_FLAG_REPLIES;
+
+    driver->flags &= (uint8_t)~THREAD_FLAG_CALL;
+    if (peer) {
+        peer->flags &= (uint8_t)~THREAD_FLAG_CALL;
+        thread_wake(core, peer, error);
+    }
+    /* A client's bad buffer is no reason for a server to stop serving. */
+    return replying ? driver_done(core, driver, error) : error;
+}
+
+static int64_t transfer_some(struct core *core, struct thread *driver)
+{
+    struct thread *peer = (struct thread *)PEER(driver);
+    struct thread *from = SENDS(driver) ? driver : peer;
+    struct thread *to = SENDS(driver) ? peer : driver;
+    enum step step;
+
+    if (!peer) {
+        driver->flags &= (uint8_t)~THREAD_FLAG_DRIVES;
+        return failed(core, driver, NULL, (int64_t)OUTCOME(driver));
+    }
+    step = move_message(core, driver, from, to);
+    if (step == STEP_BLOCKED) {
+        return BLOCKED;
+    }
+    driver->flags &= (uint8_t)~THREAD_FLAG_DRIVES;
+    return step == STEP_DONE ? arrived(core, driver, from, to)
+                             : failed(core, driver, peer, E_IPCFAULT);
+}
+
+static void transfer_continue(struct core *core, struct thread *driver)
+{
+    int64_t result = transfer_some(core, driver);
+
+    if (result != BLOCKED) {
+        driver->frame.rax = (uint64_t)result;
+    }
+}
+
+int64_t ipc_transfer(struct core *core, struct thread *driver, struct thread *from,
+                     struct thread *to)
+{
+    struct thread *peer = driver == from ? to : from;
+
+    if (!(from->info & INFO_LONG_MASK)) {
+        return arrived(core, driver, from, to);
+    }
+    peer->state = THREAD_COPYING;
+    peer->server = driver;
+    driver->flags |= THREAD_FLAG_DRIVES;
+    PEER(driver) = (uint64_t)peer;
+    DONE(driver) = 0;
+    SENDS(driver) = driver == from;
+    return transfer_some(core, driver);
+}
+
+void ipc_abandon(struct core *core, struct thread *thread, int64_t error)
+{
+    if (thread->state == THREAD_COPYING) {
+        PEER(thread->server) = 0;
+        OUTCOME(thread->server) = (uint64_t)error;
+        thread->server = NULL;
+    }
+    if (thread->flags & THREAD_FLAG_DRIVES) {
+        struct thread *peer = (struct thread *)PEER(thread);
+
+        thread->flags &= (uint8_t)~(THREAD_FLAG_DRIVES | THREAD_FLAG_REPLIES | THREAD_FLAG_CALL);
+        thread->continuation = NULL;
+        if (peer) {
+            peer->server = NULL;
+            thread_wake(core, peer, error);
+        }
+    }
+}
+
+/* ---- callers and their priority ---- */
+
+void ipc_drop_callers(struct core *core, struct thread *server, int64_t error)
+{
+    struct thread *caller = server->caller;
+
+    server->caller = NULL;
+    if (caller) {
+        caller->server = NULL;
+        thread_wake(core, caller, error);
+    }
+    reply_drop_saved(core, server, error);
+}
+
+void ipc_priority_update(struct core *core, struct thread *thread)
+{
+    while (thread) {
+        uint8_t priority = thread->base_priority;
+
+        if (thread->caller && thread->caller->priority > priority) {
+            priority = thread->caller->priority;
+        }
+        for (struct thread *t = thread->saved_callers; t; t = t->next) {
+            priority = t->priority > priority ? t->priority : priority;
+        }
+        if (priority == thread->priority) {
+            return;
+        }
+        endpoint_set_priority(core, thread, priority);
+        thread = thread->state == THREAD_REPLY ? thread->server : NULL;
+    }
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Moving a message from one thread to another. Six words go from frame to frame. Bytes are copied
+ * once, through the direct map, a page's part at a time with a preemption point after each; while
+ * that lasts one of the two, the driver, is current, and the other one is THREAD_COPYING.
+ *
+ * Both sides' pages are looked up in their page tables: a missing one is its pager's, or the IPC
+ * ends with E_IPCFAULT for both.
+ */
+#ifndef ONESTACK_IPC_H
+#define ONESTACK_IPC_H
+
+#include "kernel/arch/core.h"
+
+/*
+ * From `driver` (current) on: `from` and `to` are the driver and a blocked thread that has been
+ * taken out of its queue. from->info and from->badge are set. When the message has arrived, ipc.c
+ * does what follows (the receiver goes on; a caller waits for its reply; a replying server
+ * receives). Returns what the driver's system call returns, BLOCKED included.
+ */
+int64_t ipc_transfer(struct core *core, struct thread *driver, struct thread *from,
+                     struct thread *to);
+
+/* `thread` leaves a long copy, as driver or as the other one: the partner's call ends with `error`. */
+void ipc_abandon(struct core *core, struct thread *thread, int64_t error);
+
+/* `server` goes without replying to its callers: each one's call ends with `error`. */
+void ipc_drop_callers(struct core *core, struct thread *server, int64_t error);
+
+/*
+ * Priority inheritance: a thread has the highest priority among its own and those of the threads that
+ * wait for its replies. Recompute it, and along the chain of those whom it waits for in turn.
+ */
+void ipc_priority_update(struct core *core, struct thread *thread);
+
+#endif

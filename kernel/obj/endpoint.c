@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: MIT */
+/* The system calls of message passing, and leaving a wait. kernel/ipc.c moves the messages. */
+#include "kernel/obj/endpoint.h"
+
+#include "kernel/abi/message.h"
+#include "kernel/arch/entry.h"
+#include "kernel/ipc.h"
+#include "kernel/mm/kmem.h"
+#include "kernel/obj/cap.h"
+#include "kernel/obj/notification.h"
+#include "kernel/obj/reply.h"
+#include "kernel/sched.h"
+#include "kernel/syscall.h"
+#include "kernel/timer.h"
+
+static uint64_t timeout_of(const struct thread *self)
+{
+    return ARG1(self) & INFO_EXTRA ? ARG3(self) : TIMEOUT_NONE;
+}
+
+/* Is the descriptor a sender's to give? */
+static bool info_valid(uint64_t info)
+{
+    return !(info & ~(INFO_USER_MASK | INFO_EXTRA)) &&
+           (info & INFO_BYTES_MASK) <= MESSAGE_BYTES_MAX &&
+           (info & INFO_CAPS_MASK) >> INFO_CAPS_SHIFT <= MESSAGE_CAPS_MAX &&
+           (!(info & INFO_LONG_MASK) || info & INFO_EXTRA);
+}
+
+/* Into a queue of the endpoint, if one may wait at all. */
+static int64_t enqueue(struct core *core, struct thread *self, struct endpoint *endpoint,
+                       struct wait_queue *queue, enum thread_state state)
+{
+    uint64_t timeout = timeout_of(self);
+
+    if (timeout == 0) {
+        self->flags &= (uint8_t)~THREAD_FLAG_CALL;
+        return E_AGAIN;
+    }
+    self->state = (uint8_t)state;
+    self->waits_on = &endpoint->object;
+    wait_queue_insert(queue, self);
+    if (timeout != TIMEOUT_NONE) {
+        timer_set(core, self, timer_deadline(timeout));
+    }
+    return BLOCKED;
+}
+
+/* The first to wait in a queue, taken out of it; the caller has the endpoint's lock. */
+static struct thread *dequeue(struct core *core, struct wait_queue *queue)
+{
+    struct thread *thread = queue->head;
+
+    if (thread) {
+        wait_queue_pop(queue);
+        thread->waits_on = NULL;
+        if (!(thread->flags & THREAD_FLAG_CALL)) {
+            timer_cancel(core, thread); /* a call's timeout goes on until the reply */
+        }
+    }
+    return thread;
+}
+
+static int64_t send(struct core *core, struct thread *self, uint32_t right, uint8_t flags)
+{
+    struct cap *cap = cap_find(self->space, ARG0(self), right);
+    struct endpoint *endpoint;
+    struct thread *receiver;
+    int64_t result = BLOCKED;
+
+    if (!cap) {
+        return cap_error(self->space, ARG0(self), OBJ_ENDPOINT);
+    }
+    if (!info_valid(ARG1(self))) {
+        return E_INVAL;
+    }
+    endpoint = (struct endpoint *)cap->object;
+    self->info = ARG1(self);
+    self->badge = cap->badge;
+    self->flags |= flags;
+    lock_acquire(&endpoint->object.lock);
+    receiver = endpoint->object.dying ? NULL : dequeue(core, &endpoint->receivers);
+    if (endpoint->object.dying) {
+        self->flags &= (uint8_t)~THREAD_FLAG_CALL;
+        result = E_DEAD;
+    } else if (!receiver) {
+        result = enqueue(core, self, endpoint, &endpoint->senders, THREAD_SENDING);
+    }
+    lock_release(&endpoint->object.lock);
+    return receiver ? ipc_transfer(core, self, self, receiver) : result;
+}
+
+int64_t sys_send(struct core *core, struct thread *self)
+{
+    return send(core, self, RIGHT_ENDPOINT_SEND, 0);
+}
+
+int64_t sys_call(struct core *core, struct thread *self)
+{
+    uint64_t timeout = timeout_of(self);
+    int64_t result = send(core, self, RIGHT_ENDPOINT_CALL, THREAD_FLAG_CALL);
+
+    if (result == BLOCKED && timeout != TIMEOUT_NONE && !(self->flags & THREAD_FLAG_TIMER)) {
+        timer_set(core, self, timer_deadline(timeout));
+    }
+    return result;
+}
+
+int64_t endpoint_receive(struct core *core, struct thread *self)
+{
+    struct cap *cap = cap_find(self->space, ARG0(self), RIGHT_ENDPOINT_RECEIVE);
+    struct endpoint *endpoint;
+    struct thread *sender;
+    uint64_t bits;
+    int64_t result = BLOCKED;
+
+    if (!cap) {
+        return cap_error(self->space, ARG0(self), OBJ_ENDPOINT);
+    }
+    bits = notification_take_bound(self);
+    if (bits) {
+        self->frame.rbx = bits;
+        self->frame.rdx = 0;
+        return INFO_NOTIFIED;
+    }
+    endpoint = (struct endpoint *)cap->object;
+    lock_acquire(&endpoint->object.lock);
+    sender = endpoint->object.dying ? NULL : dequeue(core, &endpoint->senders);
+    if (endpoint->object.dying) {
+        result = E_DEAD;
+    } else if (!sender) {
+        result = enqueue(core, self, endpoint, &endpoint->receivers, THREAD_RECEIVING);
+    }
+    lock_release(&endpoint->object.lock);
+    return sender ? ipc_transfer(core, self, sender, self) : result;
+}
+
+int64_t sys_receive(struct core *core, struct thread *self)
+{
+    ARG1(self) &= INFO_EXTRA;
+    return endpoint_receive(core, self);
+}
+
+/* Answer `caller`, who waits for this thread and for no other any more. */
+static int64_t reply_to(struct core *core, struct thread *self, struct thread *caller)
+{
+    self->info = ARG1(self);
+    self->badge = 0;
+    caller->server = NULL;
+    timer_cancel(core, caller);
+    ipc_priority_update(core, self);
+    return ipc_transfer(core, self, self, caller);
+}
+
+int64_t sys_reply(struct core *core, struct thread *self)
+{
+    struct thread *caller = self->caller;
+
+    if (!info_valid(ARG1(self))) {
+        return E_INVAL;
+    }
+    if (ARG0(self) != 0) {
+        int64_t error = reply_take(self, ARG0(self), &caller);
+
+        if (error != E_OK) {
+            return error;
+        }
+    } else if (caller) {
+        self->caller = NULL;
+    }
+    return caller ? reply_to(core, self, caller) : E_NOREPLY;
+}
+
+int64_t sys_reply_receive(struct core *core, struct thread *self)
+{
+    struct thread *caller = self->caller;
+
+    if (!info_valid(ARG1(self))) {
+        return E_INVAL;
+    }
+    if (!cap_find(self->space, ARG0(self), RIGHT_ENDPOINT_RECEIVE)) {
+        return cap_error(self->space, ARG0(self), OBJ_ENDPOINT);
+    }
+    if (!caller) {
+        return E_NOREPLY;
+    }
+    self->caller = NULL;
+    self->flags |= THREAD_FLAG_REPLIES;
+    return reply_to(core, self, caller);
+}
+
+/* ---- leaving ---- */
+
+static struct wait_queue *queue_of(const struct thread *thread)
+{
+    struct endpoint *endpoint = (struct endpoint *)thread->waits_on;
+
+    switch (thread->state) {
+    case THREAD_SENDING:
+        return &endpoint->senders;
+    case THREAD_RECEIVING:
+        return &endpoint->receivers;
+    case THREAD_WAITING:
+        return &((struct notification *)thread->waits_on)->waiters;
+    default:
+        return NULL;
+    }
+}
+
+void thread_leave_wait(struct core *core, struct thread *thread)
+{
+    struct wait_queue *queue = queue_of(thread);
+
+    timer_cancel(core, thread);
+    if (queue) {
+        struct object *object = thread->waits_on;
+
+        lock_acquire(&object->lock);
+        wait_queue_remove(queue, thread);
+        lock_release(&object->lock);
+        thread->waits_on = NULL;
+    }
+    ipc_abandon(core, thread, E_CANCELED);
+    if ((thread->state == THREAD_REPLY || thread->state == THREAD_FAULTED) && thread->server) {
+        struct thread *server = thread->server;
+
+        thread->server = NULL;
+        if (server->caller == thread) {
+            server->caller = NULL;
+        } else {
+            reply_forget(thread, server);
+        }
+        ipc_priority_update(core, server);
+    }
+    thread->flags &= (uint8_t)~(THREAD_FLAG_CALL | THREAD_FLAG_REPLIES);
+}
+
+void endpoint_set_priority(struct core *core, struct thread *thread, uint8_t priority)
+{
+    struct wait_queue *queue = queue_of(thread);
+
+    if (!queue) {
+        sched_set_priority(core, thread, priority);
+        return;
+    }
+    struct lock *lock = &thread->waits_on->lock;
+
+    lock_acquire(lock);
+    wait_queue_remove(queue, thread);
+    thread->priority = priority;
+    wait_queue_insert(queue, thread);
+    lock_release(lock);
+}
+
+bool endpoint_destroy(struct core *core, struct thread *self, struct object *object)
+{
+    struct endpoint *endpoint = (struct endpoint *)object;
+    struct thread *thread;
+
+    (void)self;
+    do {
+        lock_acquire(&object->lock);
+        thread = dequeue(core, &endpoint->senders);
+        if (!thread) {
+            thread = dequeue(core, &endpoint->receivers);
+        }
+        lock_release(&object->lock);
+        if (thread) {
+            thread->flags &= (uint8_t)~THREAD_FLAG_CALL;
+            thread_wake(core, thread, E_DEAD);
+        }
+    } while (thread && !preemption_wanted(core));
+    return thread == NULL;
+}
+
+int64_t sys_endpoint_create(struct core *core, struct thread *self)
+{
+    struct cap *cap = cap_find(self->space, ARG0(self), RIGHT_QUOTA_USE);
+    struct quota *quota;
+    struct endpoint *endpoint;
+
+    (void)core;
+    if (!cap) {
+        return cap_error(self->space, ARG0(self), OBJ_QUOTA);
+    }
+    quota = (struct quota *)cap->object;
+    endpoint = kmem_alloc(quota, sizeof(*endpoint));
+    if (!endpoint) {
+        return E_NOMEM;
+    }
+    object_init(&endpoint->object, OBJ_ENDPOINT, quota);
+    return cap_publish(self, &endpoint->object);
+}
