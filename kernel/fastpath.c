@@ -8,6 +8,7 @@
 
 #include "kernel/abi/error.h"
 #include "kernel/abi/message.h"
+#include "kernel/abi/syscall.h"
 #include "kernel/arch/cpu.h"
 #include "kernel/arch/entry.h"
 #include "kernel/arch/fpu.h"
@@ -84,7 +85,7 @@ FAST(reply_receive)
     endpoint = (struct endpoint *)cap->object;
     if (__builtin_expect(!ready_here(core, caller) || caller->state != THREAD_REPLY ||
                              caller->priority < core->ready_top || self->bound != NULL ||
-                             self->saved_callers != NULL,
+                             self->saved_callers.head != NULL,
                          0)) {
         goto decline;
     }

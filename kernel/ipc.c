@@ -152,7 +152,7 @@ static enum step copy_caps(struct core *core, struct thread *driver, struct thre
         step = user_copy(core, driver, to, target, handles, count * sizeof(cap_t), true);
     }
     for (unsigned i = 0; step != STEP_DONE && i < made; i++) {
-        cap_remove(driver, cap_lookup(to->space, handles[i]), handles[i]);
+        cap_remove(core, driver, cap_lookup(to->space, handles[i]), handles[i]);
     }
     return step;
 }
@@ -193,7 +193,7 @@ static void take_caller(struct core *core, struct thread *server, struct thread 
         old->server = NULL;
         thread_wake(core, old, E_NOREPLY);
     }
-    ipc_priority_update(core, server);
+    thread_inherit(core, server);
 }
 
 static void deliver(struct core *core, struct thread *from, struct thread *to)
@@ -320,10 +320,9 @@ void ipc_drop_callers(struct core *core, struct thread *server, int64_t error)
         caller->server = NULL;
         thread_wake(core, caller, error);
     }
-    reply_drop_saved(core, server, error);
 }
 
-void ipc_priority_update(struct core *core, struct thread *thread)
+void thread_inherit(struct core *core, struct thread *thread)
 {
     while (thread) {
         uint8_t priority = thread->base_priority;
@@ -331,13 +330,13 @@ void ipc_priority_update(struct core *core, struct thread *thread)
         if (thread->caller && thread->caller->priority > priority) {
             priority = thread->caller->priority;
         }
-        for (struct thread *t = thread->saved_callers; t; t = t->next) {
-            priority = t->priority > priority ? t->priority : priority;
+        if (thread->saved_callers.head && thread->saved_callers.head->priority > priority) {
+            priority = thread->saved_callers.head->priority;
         }
         if (priority == thread->priority) {
             return;
         }
-        endpoint_set_priority(core, thread, priority);
+        thread_set_effective(core, thread, priority);
         thread = thread->state == THREAD_REPLY ? thread->server : NULL;
     }
 }

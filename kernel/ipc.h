@@ -24,13 +24,13 @@ int64_t ipc_transfer(struct core *core, struct thread *driver, struct thread *fr
 /* `thread` leaves a long copy, as driver or as the other one: the partner's call ends with `error`. */
 void ipc_abandon(struct core *core, struct thread *thread, int64_t error);
 
-/* `server` goes without replying to its callers: each one's call ends with `error`. */
+/* `server` goes without replying to its last caller: the call ends with `error`. Saved ones stay (reply.h). */
 void ipc_drop_callers(struct core *core, struct thread *server, int64_t error);
 
 /*
  * Priority inheritance: a thread has the highest priority among its own and those of the threads that
  * wait for its replies. Recompute it, and along the chain of those whom it waits for in turn.
  */
-void ipc_priority_update(struct core *core, struct thread *thread);
+void thread_inherit(struct core *core, struct thread *thread);
 
 #endif

@@ -148,7 +148,7 @@ static int64_t reply_to(struct core *core, struct thread *self, struct thread *c
     self->badge = 0;
     caller->server = NULL;
     timer_cancel(core, caller);
-    ipc_priority_update(core, self);
+    thread_inherit(core, self);
     return ipc_transfer(core, self, self, caller);
 }
 
@@ -202,6 +202,8 @@ static struct wait_queue *queue_of(const struct thread *thread)
         return &endpoint->receivers;
     case THREAD_WAITING:
         return &((struct notification *)thread->waits_on)->waiters;
+    case THREAD_REPLY: /* saved in a reply object; else in no queue */
+        return thread->waits_on ? &thread->server->saved_callers : NULL;
     default:
         return NULL;
     }
@@ -212,7 +214,7 @@ void thread_leave_wait(struct core *core, struct thread *thread)
     struct wait_queue *queue = queue_of(thread);
 
     timer_cancel(core, thread);
-    if (queue) {
+    if (queue && thread->state != THREAD_REPLY) {
         struct object *object = thread->waits_on;
 
         lock_acquire(&object->lock);
@@ -224,18 +226,18 @@ void thread_leave_wait(struct core *core, struct thread *thread)
     if ((thread->state == THREAD_REPLY || thread->state == THREAD_FAULTED) && thread->server) {
         struct thread *server = thread->server;
 
-        thread->server = NULL;
         if (server->caller == thread) {
             server->caller = NULL;
         } else {
-            reply_forget(thread, server);
+            reply_forget(thread);
         }
-        ipc_priority_update(core, server);
+        thread->server = NULL;
+        thread_inherit(core, server);
     }
     thread->flags &= (uint8_t)~(THREAD_FLAG_CALL | THREAD_FLAG_REPLIES);
 }
 
-void endpoint_set_priority(struct core *core, struct thread *thread, uint8_t priority)
+void thread_set_effective(struct core *core, struct thread *thread, uint8_t priority)
 {
     struct wait_queue *queue = queue_of(thread);
 

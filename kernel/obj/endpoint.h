@@ -20,4 +20,9 @@ struct endpoint {
  */
 void thread_leave_wait(struct core *core, struct thread *thread);
 
+/* The receiving half of receive and reply_receive: arguments in the frame. */
+int64_t endpoint_receive(struct core *core, struct thread *self);
+/* Another effective priority, in whatever queue the thread stands. */
+void thread_set_effective(struct core *core, struct thread *thread, uint8_t priority);
+
 #endif

@@ -23,4 +23,10 @@ _Static_assert(sizeof(struct reply) <= 64, "a slab of 64");
  */
 void reply_forget(struct thread *caller);
 
+/*
+ * For sys_reply: use the reply capability `handle` up. E_OK and its caller, who waits for nobody
+ * then; E_NOREPLY if that one's wait is over; or why the capability is none.
+ */
+int reply_take(struct thread *self, cap_t handle, struct thread **caller);
+
 #endif
