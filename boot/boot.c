@@ -29,7 +29,6 @@ const void *boot_physical(uint64_t address, uint64_t size)
 _Noreturn static void refuse(const char *prefix, reason_t reason)
 {
     kprintf("boot refused: %s%s\n", prefix, reason);
-    uart_flush();
     debug_exit(EXIT_BOOT_REFUSED);
     halt_forever();
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The three calls that a system lives on, for the case that it lives in: partner ready on the same
+ * The calls that a system lives on, for the case that it lives in: partner waiting on the same
  * core, six words, no end to the wait. Anything else is declined before anything has changed.
- * Each is one straight line of fewer than 100 instructions with IF=0 (E5).
+ * Each is one straight line of fewer than 100 instructions with IF=0 (E5), written so that no
+ * callee-saved register is needed: those hold the message.
  */
 #include "kernel/fastpath.h"
 
@@ -14,17 +15,25 @@
 #include "kernel/arch/fpu.h"
 #include "kernel/obj/cap.h"
 #include "kernel/obj/endpoint.h"
-#include "kernel/obj/notification.h"
 
-/* From one thread to the next without a look at the run queues. The message is in registers. */
+#define LIKELY(condition) __builtin_expect(!!(condition), 1)
+#define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
+
+/* What a receiver may see of a short message's descriptor: the label, never a negative number. */
+#define SHORT_INFO(info) ((info) & ~(1ULL << 63))
+
+/* Load what differs, without a look at the run queues. */
 static inline void switch_now(struct core *core, struct thread *from, struct thread *to)
 {
-    from->fs_base = rdfsbase();
-    from->gs_base = rdgsbase();
-    if (__builtin_expect(to->fs_base != from->fs_base, 0)) {
+    uint64_t base = rdfsbase();
+
+    from->fs_base = base;
+    if (UNLIKELY(to->fs_base != base)) {
         wrfsbase(to->fs_base);
     }
-    if (__builtin_expect(to->gs_base != from->gs_base, 0)) {
+    base = rdgsbase();
+    from->gs_base = base;
+    if (UNLIKELY(to->gs_base != base)) {
         wrgsbase(to->gs_base);
     }
     if (to->cr3 != from->cr3) {
@@ -42,19 +51,20 @@ static inline bool ready_here(const struct core *core, const struct thread *thre
 
 FAST(call)
 {
+    struct thread *self = fast_self(save_end), *server;
     struct cap *cap = cap_find(self->space, a0, RIGHT_ENDPOINT_CALL);
     struct endpoint *endpoint;
-    struct thread *server;
 
-    if (__builtin_expect((uint32_t)a1 != 0 || !cap, 0)) {
+    if (UNLIKELY((uint32_t)a1 != 0 || !cap)) {
         goto decline;
     }
     endpoint = (struct endpoint *)cap->object;
-    server = endpoint->receivers.head;
-    if (__builtin_expect(!server || !ready_here(core, server) || server->caller != NULL, 0)) {
+    if (UNLIKELY(!lock_try(&endpoint->object.lock))) {
         goto decline;
     }
-    if (!lock_try(&endpoint->object.lock)) {
+    server = endpoint->receivers.head;
+    if (UNLIKELY(!server || !ready_here(core, server))) {
+        lock_release(&endpoint->object.lock);
         goto decline;
     }
     wait_queue_pop(&endpoint->receivers);
@@ -64,40 +74,35 @@ FAST(call)
     self->state = THREAD_REPLY;
     self->server = server;
     self->frame.rdx = 0; /* as a slow partner looks for them: no struct message, no timeout */
-    if (__builtin_expect(server->priority < self->priority, 0)) {
+    if (UNLIKELY(server->priority < self->priority)) {
         server->priority = self->priority;
     }
     switch_now(core, self, server);
-    return (struct fast_result){(int64_t)(a1 & INFO_LABEL_MASK), cap->badge};
+    return (struct fast_result){(int64_t)SHORT_INFO(a1), cap->badge};
 decline:
     return fast_decline(core, self, SYS_call, a0, a1, a2, a3);
 }
 
 FAST(reply_receive)
 {
+    struct thread *self = fast_self(save_end), *caller = self->caller;
     struct cap *cap = cap_find(self->space, a0, RIGHT_ENDPOINT_RECEIVE);
-    struct thread *caller = self->caller;
     struct endpoint *endpoint;
 
-    if (__builtin_expect((uint32_t)a1 != 0 || !cap || !caller, 0)) {
+    if (UNLIKELY((uint32_t)a1 != 0 || !cap || !caller || !ready_here(core, caller) ||
+                 caller->priority < core->ready_top || self->bound || self->saved_callers.head)) {
         goto decline;
     }
     endpoint = (struct endpoint *)cap->object;
-    if (__builtin_expect(!ready_here(core, caller) || caller->state != THREAD_REPLY ||
-                             caller->priority < core->ready_top || self->bound != NULL ||
-                             self->saved_callers.head != NULL,
-                         0)) {
+    if (UNLIKELY(!lock_try(&endpoint->object.lock))) {
         goto decline;
     }
-    if (!lock_try(&endpoint->object.lock)) {
-        goto decline;
-    }
-    if (__builtin_expect(endpoint->senders.head || endpoint->receivers.head, 0)) {
+    if (UNLIKELY(endpoint->senders.head || endpoint->receivers.head)) {
         lock_release(&endpoint->object.lock);
         goto decline;
     }
     self->priority = self->base_priority;
-    wait_queue_insert(&endpoint->receivers, self);
+    wait_queue_insert_first(&endpoint->receivers, self);
     lock_release(&endpoint->object.lock);
     self->caller = NULL;
     self->state = THREAD_RECEIVING;
@@ -105,7 +110,7 @@ FAST(reply_receive)
     self->frame.rdx = 0; /* as above */
     caller->state = THREAD_READY;
     switch_now(core, self, caller);
-    return (struct fast_result){(int64_t)(a1 & INFO_LABEL_MASK), 0};
+    return (struct fast_result){(int64_t)SHORT_INFO(a1), 0};
 decline:
     return fast_decline(core, self, SYS_reply_receive, a0, a1, a2, a3);
 }

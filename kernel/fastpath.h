@@ -14,14 +14,23 @@ struct fast_result {
     uint64_t rdx;
 };
 
-/* The parameters' order is that of the registers after SYSCALL: nothing moves. */
+/*
+ * The parameters' order is that of the registers after the SYSCALL stub: nothing moves. `save_end` is
+ * the end of the calling thread's save area.
+ */
 #define FAST(name)                                                                        \
-    struct fast_result fast_##name(struct core *core, uint64_t a0, uint64_t a1,           \
-                                   struct thread *self, uint64_t a2, uint64_t a3)
+    struct fast_result fast_##name(struct frame *save_end, uint64_t a0, uint64_t a1,      \
+                                   struct core *core, uint64_t a2, uint64_t a3)
 FAST(null);
 FAST(call);
 FAST(reply_receive);
 FAST(signal);
+FAST(unknown);
+
+static inline struct thread *fast_self(struct frame *save_end)
+{
+    return (struct thread *)((char *)(save_end - 1) - offsetof(struct thread, frame));
+}
 
 /*
  * Leave it to the slow function: the call's registers go to the frame, and a pending bit makes the

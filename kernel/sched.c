@@ -27,7 +27,7 @@ static void ready_changed(struct core *core, unsigned priority)
     if (core->queues[priority].head) {
         core->ready[priority / 64] |= bit;
         if ((int)priority > core->ready_top) {
-            core->ready_top = (int16_t)priority;
+            core->ready_top = (int)priority;
         }
         return;
     }
@@ -36,7 +36,7 @@ static void ready_changed(struct core *core, unsigned priority)
         core->ready_top = -1;
         for (int word = (int)priority / 64; word >= 0; word--) {
             if (core->ready[word]) {
-                core->ready_top = (int16_t)(word * 64 + 63 - __builtin_clzll(core->ready[word]));
+                core->ready_top = word * 64 + 63 - __builtin_clzll(core->ready[word]);
                 break;
             }
         }

@@ -12,7 +12,9 @@ typedef int64_t slow_fn(struct core *core, struct thread *self);
 #define SLOT_TRY(name) (void *)fast_##name
 #define SLOT_SLOW(name) (void *)syscall_slow
 
-void *const syscall_fast[SYS_COUNT] = {
+/* By the number's low byte, so that no bound needs a check. */
+void *const syscall_fast[256] = {
+    [SYS_COUNT ... 255] = (void *)fast_unknown,
 #define SYSCALL(number, name, kind, args, text) [number] = SLOT_##kind(name),
 #include "kernel/abi/syscalls.def"
 #undef SYSCALL
@@ -39,11 +41,16 @@ void syscall_restart(struct core *core, struct thread *self)
     syscall_dispatch(core, self);
 }
 
-struct fast_result fast_null(struct core *core, uint64_t a0, uint64_t a1, struct thread *self,
-                             uint64_t a2, uint64_t a3)
+FAST(null)
 {
-    (void)core, (void)a0, (void)a1, (void)self, (void)a2, (void)a3;
+    (void)save_end, (void)a0, (void)a1, (void)core, (void)a2, (void)a3;
     return (struct fast_result){E_OK, 0};
+}
+
+FAST(unknown)
+{
+    (void)save_end, (void)a0, (void)a1, (void)core, (void)a2, (void)a3;
+    return (struct fast_result){E_NOSYS, 0};
 }
 
 /* Never reached: the fast function does not decline. */

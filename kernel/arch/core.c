@@ -2,7 +2,6 @@
 /* Bringing a core up: its area, its descriptor tables and the registers that stay as they are. */
 #include "kernel/arch/cpu.h"
 #include "kernel/arch/entry.h"
-#include "kernel/arch/lapic.h"
 #include "kernel/mm/init.h"
 #include "kernel/sched.h"
 

@@ -28,7 +28,8 @@ struct timer_wheel {
 
 struct core {
     struct core *self;         /* so that a stray pointer is recognised in a dump */
-    uint32_t nest;             /* core_nest: kernel entries that are open; 0 in user mode */
+    uint8_t spare;
+    uint8_t nest;              /* core_nest: kernel entries that are open; 0 in user mode */
     union {
         struct {
             uint8_t state;     /* byte stores only */
@@ -37,6 +38,7 @@ struct core {
         uint16_t core_state;
     };
     uint16_t id;
+    uint16_t online;
     struct thread *current_hint; /* kept by entry models whose RSP0 does not say it */
     struct thread *fpu_owner;  /* whose FPU content is loaded, NULL = nobody's and CR0.TS set */
 
@@ -55,8 +57,7 @@ struct core {
 
     /* scheduler (sched.c) */
     uint64_t ready[PRIORITY_COUNT / 64]; /* bit p: queue p is not empty */
-    int16_t ready_top;         /* highest of them, -1 = none */
-    uint16_t online;
+    int32_t ready_top;         /* highest of them, -1 = none */
     uint32_t lapic_id;
     uint64_t switched_in;      /* TSC when the current thread was switched in */
     uint64_t slice_end;        /* TSC when the current thread's slice is over */
@@ -76,6 +77,8 @@ _Static_assert(sizeof(struct core) <= CORE_STRUCT_SIZE, "layout.h reserves this 
 _Static_assert((offsetof(struct core, tss) + offsetof(struct tss, rsp0)) % 8 == 0,
                "RSP0 is stored by one instruction while an NMI may read it");
 _Static_assert(offsetof(struct core, core_state) % 2 == 0, "exit tests the word once");
+_Static_assert(offsetof(struct core, nest) + 1 == offsetof(struct core, state),
+               "the outermost entry and the exit write both by one store");
 
 static inline struct core *core_at(unsigned id)
 {

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What assembly knows of C's structures; the build turns it into offsets.h. */
 #include "kernel/arch/core.h"
-#include "kernel/abi/error.h"
-#include "kernel/abi/syscall.h"
 
 void offsets(void);
 
@@ -31,9 +29,6 @@ void offsets(void)
     OFFSET(THREAD_FRAME, struct thread, frame);
     OFFSET(THREAD_CORE, struct thread, core);
     DEFINE(THREAD_SAVE_END, offsetof(struct thread, frame) + sizeof(struct frame));
-
-    DEFINE(SYSCALL_COUNT, SYS_COUNT);
-    DEFINE(SYSCALL_E_NOSYS, E_NOSYS);
 
     OFFSET(CORE_NEST, struct core, nest);
     OFFSET(CORE_STATE, struct core, state);

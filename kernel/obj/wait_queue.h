@@ -14,12 +14,21 @@ void wait_queue_insert(struct wait_queue *queue, struct thread *thread);
 /* With the priority that it was inserted with. */
 void wait_queue_remove(struct wait_queue *queue, struct thread *thread);
 
+/* Into a queue that is empty. */
+static inline void wait_queue_insert_first(struct wait_queue *queue, struct thread *thread)
+{
+    thread->next = thread;
+    thread->prev = thread;
+    thread->group_next = NULL;
+    queue->head = thread;
+}
+
 /* Take the head, which there is. */
 static inline struct thread *wait_queue_pop(struct wait_queue *queue)
 {
     struct thread *head = queue->head, *next = head->next;
 
-    if (next == head) {
+    if (__builtin_expect(next == head, 1)) {
         queue->head = NULL;
         return head;
     }

@@ -18,8 +18,7 @@ END ret_to_user
 /* From C: void kernel_leave(struct core *), which does not return. core_nest back to 1. */
 ENTRY kernel_leave
         RESET_STACK %rdi
-        movl    $1, CORE_NEST(%rdi)
-        movb    $CORE_ST_SYSCALL, CORE_STATE(%rdi)
+        movw    $OUTERMOST(CORE_ST_SYSCALL), CORE_NEST(%rdi)
         sti
         jmp     ret_to_user
 END kernel_leave

@@ -13,6 +13,10 @@
 #define STACK_RESERVED 16
 #define STACK_CORE 8 /* the core's address, from there */
 
+/* core_nest and the state byte above it, by one store: the first level, and user mode. */
+#define OUTERMOST(state) (1 | (state) << 8)
+#define OUTERMOST_USER (0 | CORE_ST_USER << 8)
+
 .macro ENTRY name
         .section .text.entry, "ax", @progbits
         .globl  \name

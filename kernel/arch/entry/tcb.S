@@ -23,11 +23,10 @@ ENTRY entry_irq
         mov     FRAME_ERROR(%rsp), %esi
         RESET_STACK %rdi
 #if CONFIG_DEBUG
-        cmpl    $0, CORE_NEST(%rdi)
+        cmpb    $0, CORE_NEST(%rdi)
         jne     entry_nest_bug
 #endif
-        incl    CORE_NEST(%rdi)
-        movb    $CORE_ST_INTR, CORE_STATE(%rdi)
+        movw    $OUTERMOST(CORE_ST_INTR), CORE_NEST(%rdi)
         xor     %edx, %edx
         call    kintr_handler
         sti
@@ -38,7 +37,7 @@ END entry_irq
 ENTRY irq_nested
         CORE_BY_STACK %rdi
         mov     FRAME_ERROR(%rsp), %esi
-        incl    CORE_NEST(%rdi)
+        incb    CORE_NEST(%rdi)
         movzbl  CORE_STATE(%rdi), %ebx
         movb    $CORE_ST_INTR, CORE_STATE(%rdi)
         mov     %rdi, %rbp
@@ -46,7 +45,7 @@ ENTRY irq_nested
         sub     $8, %rsp
         call    kintr_handler
         add     $8, %rsp
-        decl    CORE_NEST(%rbp)
+        decb    CORE_NEST(%rbp)
         cmp     $CORE_ST_IDLE, %bl
         je      idle_interrupted
         mov     %bl, CORE_STATE(%rbp)
@@ -76,11 +75,10 @@ END entry_trap
  */
 ENTRY trap_user
 #if CONFIG_DEBUG
-        cmpl    $0, CORE_NEST(%rdi)
+        cmpb    $0, CORE_NEST(%rdi)
         jne     entry_nest_bug
 #endif
-        incl    CORE_NEST(%rdi)
-        movb    $CORE_ST_SYSCALL, CORE_STATE(%rdi)
+        movw    $OUTERMOST(CORE_ST_SYSCALL), CORE_NEST(%rdi)
         mov     FRAME_VECTOR(%rcx), %esi
         mov     FRAME_ERROR(%rcx), %edx
         sti
@@ -94,7 +92,7 @@ ENTRY trap_nested
         mov     FRAME_VECTOR(%rsp), %esi
         mov     FRAME_ERROR(%rsp), %edx
         mov     %rsp, %rcx
-        incl    CORE_NEST(%rdi)
+        incb    CORE_NEST(%rdi)
         movzbl  CORE_STATE(%rdi), %ebx
         movb    $CORE_ST_INTR, CORE_STATE(%rdi)
         mov     %rdi, %rbp
@@ -102,7 +100,7 @@ ENTRY trap_nested
         sub     $8, %rsp
         call    ktrap_kernel
         add     $8, %rsp
-        decl    CORE_NEST(%rbp)
+        decb    CORE_NEST(%rbp)
         mov     %bl, CORE_STATE(%rbp)
         jmp     nested_return
 END trap_nested
@@ -123,8 +121,7 @@ syscall_entry_\n:
         mov     %rcx, FRAME_RIP - FRAME_SIZE(%rdi)
         mov     %r11, FRAME_RFLAGS - FRAME_SIZE(%rdi)
         mov     $AREA(\n) + CORE_STACK_TOP(STACK_KERNEL) - STACK_RESERVED, %rsp
-        lea     -THREAD_SAVE_END(%rdi), %rcx
-        mov     $AREA(\n), %rdi
+        mov     $AREA(\n), %rcx
         jmp     syscall_common
         .balign SYSCALL_STUB_SIZE, 0xcc
         .size   syscall_entry_\n, . - syscall_entry_\n
@@ -143,44 +140,15 @@ syscall_entry:
         .noaltmacro
 
 /*
- * rax = number, rsi, rdx, r8, r9 = arguments, rdi = core, rcx = the thread: the order of a fast
- * function's parameters. The callee-saved registers are the user's and may be a message (E12).
+ * al = number (the rest of rax is the call's own), rsi, rdx, r8, r9 = arguments, rdi = end of the
+ * thread's save area, rcx = core: the order of a fast function's parameters. The callee-saved
+ * registers are the user's and may be a message (E12). Goes on into exit_sysret.
  */
 ENTRY syscall_common
-        movb    $CORE_ST_SYSCALL, CORE_STATE(%rdi)
-        incl    CORE_NEST(%rdi)
-        cmp     $SYSCALL_COUNT, %rax
-        jae     syscall_unknown
+        movw    $OUTERMOST(CORE_ST_SYSCALL), CORE_NEST(%rcx)
+        movzbl  %al, %eax
         call    *syscall_fast(, %rax, 8)
-        jmp     exit_sysret
 END syscall_common
-
-ENTRY syscall_unknown
-        mov     $SYSCALL_E_NOSYS, %rax
-        xor     %edx, %edx
-        jmp     exit_sysret
-END syscall_unknown
-
-/* Stands in syscall_fast for every call that has no fast function. Called, never returns. */
-ENTRY syscall_slow
-        add     $8, %rsp
-        mov     %rax, THREAD_FRAME + FRAME_RAX(%rcx)
-        mov     %rsi, THREAD_FRAME + FRAME_RSI(%rcx)
-        mov     %rdx, THREAD_FRAME + FRAME_RDX(%rcx)
-        mov     %r8, THREAD_FRAME + FRAME_R8(%rcx)
-        mov     %r9, THREAD_FRAME + FRAME_R9(%rcx)
-        mov     %r10, THREAD_FRAME + FRAME_R10(%rcx)
-        mov     %rbx, THREAD_FRAME + FRAME_RBX(%rcx)
-        mov     %rbp, THREAD_FRAME + FRAME_RBP(%rcx)
-        mov     %r12, THREAD_FRAME + FRAME_R12(%rcx)
-        mov     %r13, THREAD_FRAME + FRAME_R13(%rcx)
-        mov     %r14, THREAD_FRAME + FRAME_R14(%rcx)
-        mov     %r15, THREAD_FRAME + FRAME_R15(%rcx)
-        mov     %rcx, %rsi
-        sti
-        call    syscall_dispatch
-        jmp     ret_to_user
-END syscall_slow
 
 /* ---- exits ---- */
 
@@ -200,8 +168,7 @@ exit_sysret_check:
         mov     STACK_CORE(%rsp), %rdi
         cmpb    $0, CORE_PENDING(%rdi)
         jne     exit_sysret_pending
-        movb    $CORE_ST_USER, CORE_STATE(%rdi)
-        movl    $0, CORE_NEST(%rdi)
+        movw    $OUTERMOST_USER, CORE_NEST(%rdi)
         mov     CORE_RSP0(%rdi), %rsp
         mov     FRAME_RIP - FRAME_SIZE(%rsp), %rcx
         mov     FRAME_RFLAGS - FRAME_SIZE(%rsp), %r11
@@ -216,10 +183,34 @@ exit_sysret_leave:
         WINDOW  exit_sysret_check, exit_sysret_leave
 END exit_sysret
 
+/*
+ * Stands in syscall_fast for every call that has no fast function. Called by syscall_common,
+ * does not go back there: everything to the frame, interrupts on.
+ */
+ENTRY syscall_slow
+        add     $8, %rsp
+        mov     %rax, FRAME_RAX - FRAME_SIZE(%rdi)
+        mov     %rsi, FRAME_RSI - FRAME_SIZE(%rdi)
+        mov     %rdx, FRAME_RDX - FRAME_SIZE(%rdi)
+        mov     %r8, FRAME_R8 - FRAME_SIZE(%rdi)
+        mov     %r9, FRAME_R9 - FRAME_SIZE(%rdi)
+        mov     %r10, FRAME_R10 - FRAME_SIZE(%rdi)
+        mov     %rbx, FRAME_RBX - FRAME_SIZE(%rdi)
+        mov     %rbp, FRAME_RBP - FRAME_SIZE(%rdi)
+        mov     %r12, FRAME_R12 - FRAME_SIZE(%rdi)
+        mov     %r13, FRAME_R13 - FRAME_SIZE(%rdi)
+        mov     %r14, FRAME_R14 - FRAME_SIZE(%rdi)
+        mov     %r15, FRAME_R15 - FRAME_SIZE(%rdi)
+        lea     -THREAD_SAVE_END(%rdi), %rsi
+        mov     %rcx, %rdi
+        sti
+        call    syscall_dispatch
+        jmp     ret_to_user
+END syscall_slow
+
 /* Something is pending: all that still lives in registers goes to the TCB, then the long way. */
 ENTRY exit_sysret_pending
-        movb    $CORE_ST_SYSCALL, CORE_STATE(%rdi)
-        movl    $1, CORE_NEST(%rdi)
+        movw    $OUTERMOST(CORE_ST_SYSCALL), CORE_NEST(%rdi)
         mov     CORE_RSP0(%rdi), %rsi
         mov     %rbx, FRAME_RBX - FRAME_SIZE(%rsi)
         mov     %rbp, FRAME_RBP - FRAME_SIZE(%rsi)
@@ -251,8 +242,7 @@ exit_iret_check:
         mov     STACK_CORE(%rsp), %rdi
         cmpb    $0, CORE_PENDING(%rdi)
         jne     exit_iret_pending
-        movb    $CORE_ST_USER, CORE_STATE(%rdi)
-        movl    $0, CORE_NEST(%rdi)
+        movw    $OUTERMOST_USER, CORE_NEST(%rdi)
         mov     CORE_RSP0(%rdi), %rsp
         sub     $FRAME_SIZE, %rsp
         POP_REGS
@@ -263,8 +253,7 @@ exit_iret_leave:
 END exit_iret
 
 ENTRY exit_iret_pending
-        movb    $CORE_ST_SYSCALL, CORE_STATE(%rdi)
-        movl    $1, CORE_NEST(%rdi)
+        movw    $OUTERMOST(CORE_ST_SYSCALL), CORE_NEST(%rdi)
         sti
         jmp     ret_to_user
 END exit_iret_pending

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/* What a debug build makes sure of at every entry and exit. */
+#include "kernel/arch/entry.h"
+#include "kernel/debug/panic.h"
+
+#if CONFIG_DEBUG
+
+static void check_canary(const struct thread *thread)
+{
+    for (unsigned i = 0; i < sizeof(thread->canary) / sizeof(thread->canary[0]); i++) {
+        if (thread->canary[i] != THREAD_CANARY) {
+            panic("canary of thread %p overwritten: word %u is %lx", (const void *)thread, i,
+                  thread->canary[i]);
+        }
+    }
+}
+
+/* From the exits and from idle, on the empty stack but for this call (and two saved registers). */
+void debug_exit_check(void)
+{
+    struct core *core = core_here();
+    uint64_t top = (uint64_t)core + CORE_STACK_TOP(STACK_KERNEL);
+    uint64_t here = (uint64_t)__builtin_frame_address(0);
+
+    if (core->self != core || here > top || top - here > 128) {
+        panic("stack not empty at an exit: %p of %p", (void *)here, (void *)top);
+    }
+    if (core->nest != 1) {
+        panic("core_nest %u at an exit", core->nest);
+    }
+    check_canary(entry_current(core));
+    check_canary(&core->dummy);
+}
+
+_Noreturn void debug_nest_panic(struct core *core)
+{
+    panic("entry from user mode found core_nest %u", core->nest);
+}
+
+#endif
