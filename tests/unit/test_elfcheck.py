@@ -245,22 +245,47 @@ def test_recursion_through_a_pointer_and_the_rule_that_excludes_it(
     assert build(code, rules=rules) == []
 
 
+def test_rule_that_nothing_needs(build: Build) -> None:
+    rules = replace(RULES, indirect={"two": ("three",)})
+    assert the_one(build(chain_code("three(n)"), rules=rules), "stack rule").where == "two"
+    assert build(chain_code("variable(n)"), rules=rules) == []
+
+
+# Of two tables of the same type, an array of structures, one member each is called.
+MEMBERS = """
+struct ops { long kind; void (*first)(int); void (*second)(int); };
+extern int which;
+static const struct ops ops[2];
+NOINLINE void user_of_first(int n) { FILL; if (ops[n].first) ops[n].first(n); __asm__(""); }
+void user_of_second(int n) { FILL; ops[n].second(n); __asm__(""); }
+static const struct ops ops[2] = {{ 1, three, user_of_first }, { 2, two, user_of_first }};
+"""
+
+
+def test_table_of_structures_is_told_apart_by_member(build: Build) -> None:
+    code = chain_code("three(n)") + MEMBERS.replace("FILL", "(void)0")
+    assert build(code, cflags=("-g",)) == []
+    # Without debug information any member may be meant, and one is the caller itself.
+    assert "recursion" in {violation.check for violation in build(code)}
+
+
 def test_final_functions_end_a_chain_and_are_added_once(build: Build) -> None:
     # print complains through panic, which prints: a cycle, but nobody comes back from panic.
     code = CHAIN.replace("CALL", "if (n) panic()").replace("SIZE", "500")
     panic = "void panic(void);\n" + code + "NOINLINE void panic(void) { FILL; one(1); for (;;) ; }"
     assert the_one(build(panic.replace("SIZE", "500")), "recursion")
-    rules = replace(RULES, final=("panic",))
+    rules = replace(RULES, final=("pan*",))
     panic = panic.replace("SIZE", "500")
-    assert build(panic, rules=rules) == []
-    need = 2 * 504 + 3 * 504 + 3 * RULES.frame_bytes
-    assert the_one(build(panic, rules=replace(rules, size=need - 400)), "stack")
+    need = 2 * 504 + 3 * 504 + RULES.frames * RULES.frame_bytes
+    assert build(panic, rules=replace(rules, size=need + 200)) == []
+    assert the_one(build(panic, rules=replace(rules, size=need - 200)), "stack")
 
 
-def test_nested_handlers_are_added(build: Build) -> None:
-    need = 3 * 504 + RULES.frames * RULES.frame_bytes + 200
-    rules = replace(RULES, size=need, nested=("three",))
-    assert the_one(build(chain_code("three(n)"), rules=rules), "stack")
+def test_nested_entries_are_added(build: Build) -> None:
+    need = 3 * 504 + RULES.frames * (504 + RULES.frame_bytes)
+    rules = replace(RULES, size=need + 200, nested=("thr*",))
+    assert build(chain_code("three(n)"), rules=rules) == []
+    assert the_one(build(chain_code("three(n)"), rules=replace(rules, size=need - 200)), "stack")
 
 
 def test_another_stack_is_counted_from_its_top(build: Build) -> None:
@@ -276,8 +301,33 @@ def test_another_stack_is_counted_from_its_top(build: Build) -> None:
     .size enter, . - enter
     .section .note.GNU-stack, "", @progbits
     """
-    rules = replace(RULES, size=3 * 504 + RULES.frames * RULES.frame_bytes + 200)
+    need = 600 + 504 + RULES.frames * RULES.frame_bytes  # less than 3 * 504
+    rules = replace(RULES, size=need + 600)
     assert build(chain_code("three(n)"), asm, rules=rules) == []
+    found = build(chain_code("three(n)"), asm.replace("three", "one"), rules=rules)
+    assert "enter -> one -> two -> three" in the_one(found, "stack").what
+
+
+def test_round_that_gives_up_its_stack_is_no_recursion(build: Build) -> None:
+    asm = """
+    .text
+    .type again, @function
+    again:
+        lea 4096(%rdi), %rsp
+        call leave
+        ud2
+    .size again, . - again
+    .globl leave
+    .type leave, @function
+    leave:
+        push %rax
+        jmp again
+    .size leave, . - leave
+    .section .note.GNU-stack, "", @progbits
+    """
+    assert build(asm=asm) == []
+    looping = asm.replace("lea 4096(%rdi), %rsp", "lea -64(%rsp), %rsp")
+    assert "recursion" in {violation.check for violation in build(asm=looping)}
 
 
 def test_assembly_is_measured_too(build: Build) -> None:

@@ -73,17 +73,23 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 class Model:
     """What must hold of everything that has been handed out."""
 
-    live: dict[int, tuple[int, int, bool]] = field(default_factory=dict)  # at -> bytes, owner, small
+    live: dict[int, tuple[int, int, bool]] = field(
+        default_factory=dict
+    )  # at -> bytes, owner, small
 
     def overlaps(self, at: int, size: int) -> bool:
-        return any(at < other + length and other < at + size
-                   for other, (length, _, _) in self.live.items())
+        return any(
+            at < other + length and other < at + size for other, (length, _, _) in self.live.items()
+        )
 
     def charge(self, owner: int, base: int) -> int:
         """The account's frames: whole blocks, and each frame that a small object of its lies in."""
         blocks = sum(size for size, who, small in self.live.values() if who == owner and not small)
-        slabs = {(at - base) // PAGE for at, (_, who, small) in self.live.items()
-                 if who == owner and small}
+        slabs = {
+            (at - base) // PAGE
+            for at, (_, who, small) in self.live.items()
+            if who == owner and small
+        }
         return blocks + PAGE * len(slabs)
 
 
@@ -160,8 +166,9 @@ class Machine(RuleBasedStateMachine):
             if small:
                 self.lib.kmem_free(self.lib.account(owner), at, size)
             else:
-                self.lib.frame_free(self.lib.account(owner), at - self.base,
-                                    (size // PAGE).bit_length() - 1)
+                self.lib.frame_free(
+                    self.lib.account(owner), at - self.base, (size // PAGE).bit_length() - 1
+                )
         self.adds_up()
         largest = [self.lib.frame_alloc(self.lib.account(0), 9) for _ in range(2)]
         assert all(largest), "blocks were not merged"

@@ -15,6 +15,8 @@ from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
+from onestack.elfcheck.dwarf import array_elements
+
 BOOT_SECTIONS = ".boot"
 """Code in sections of this prefix runs before long mode and on the boot stack: it is decoded as
 32-bit code, and the kernel stack is none of its business.
@@ -214,3 +216,15 @@ class Image:
     def addresses(self) -> list[int]:
         """The instructions' addresses, ascending."""
         return sorted(self.instructions)
+
+    def is_boot(self, address: int) -> bool:
+        """Is ADDRESS in a section that runs before long mode?"""
+        section = self.section_at(address)
+        return section is not None and section.boot
+
+    @cached_property
+    def element_sizes(self) -> dict[int, int]:
+        """Address -> bytes of an element, for each global array that the debug information has."""
+        with self.path.open("rb") as stream:
+            elf = ELFFile(stream)
+            return dict(array_elements(elf)) if elf.has_dwarf_info() else {}

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 
@@ -12,19 +14,18 @@ from pathlib import Path
 class StackRules:
     """What the machine code does not say about the stack.
 
-    SIZE is the stack's, in bytes. FRAMES of FRAME_BYTES are added for entries that interrupt the
-    kernel, and the depth of each function in NESTED, which such entries run. FINAL functions never
-    return and are entered once, so that they end every chain: the deepest is added. FRESH functions
-    begin by giving up the whole stack: they end every chain, and start one of their own. INDIRECT maps a
-    caller's pattern to the patterns of what its indirect calls reach.
+    SIZE is the stack's, in bytes. Besides the deepest chain it must hold FRAMES entries that
+    interrupt the kernel: each of FRAME_BYTES, what the CPU pushes, and of the deepest of the stubs
+    NESTED, as far as they stay on the stack they find. FINAL functions never return and are entered
+    once, so that they end every chain: the deepest is added. INDIRECT maps a caller's pattern to
+    the patterns of what its indirect calls reach.
     """
 
     size: int
     frames: int = 3
-    frame_bytes: int = 176
+    frame_bytes: int = 48
     nested: tuple[str, ...] = ()
     final: tuple[str, ...] = ()
-    fresh: tuple[str, ...] = ()
     indirect: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
@@ -32,6 +33,11 @@ class StackRules:
         """Read the rules from a TOML file; KeyError or TypeError if it says what is no rule."""
         text = tomllib.loads(path.read_text())
         indirect = {rule["caller"]: tuple(rule["reaches"]) for rule in text.pop("indirect", [])}
-        for key in {"nested", "final", "fresh"} & text.keys():
+        for key in {"nested", "final"} & text.keys():
             text[key] = tuple(text[key])
         return cls(size=size, indirect=indirect, **text)
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Does NAME match one of PATTERNS, as in a shell?"""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -2,9 +2,10 @@
 """Is the kernel stack large enough? Frames from the compiler, call chains from the machine code.
 
 The depth of each call is taken from the instructions themselves (push, sub, call ...), so that
-assembly and every compiler are measured alike. An indirect call through a table with a name goes
-to the functions in that table; any other goes to what `StackRules.indirect` says of its caller,
-else to every function whose address is taken anywhere.
+assembly and every compiler are measured alike. An indirect call through a constant table goes to
+the functions in that table; any other goes to what `StackRules.indirect` says of its caller, else
+to every function whose address is taken anywhere. Code that loads another stack pointer is on that
+stack from there: a chain of its own.
 """
 
 from __future__ import annotations
@@ -42,14 +43,15 @@ def check_depth(image: Image, rules: StackRules) -> list[Violation]:
         for cycle in calls.cycles
     ]
     found += [Violation("stack", image.name_of(at), what) for at, what in calls.oddities.items()]
-    total = deepest.bytes + rules.frames * rules.frame_bytes + calls.extra()
+    found += [
+        Violation("stack rule", pattern, "no indirect call needs it")
+        for pattern in sorted(rules.indirect.keys() - calls.targets.used_rules)
+    ]
+    nested = rules.frames * (rules.frame_bytes + calls.nested())
+    total = deepest.bytes + nested + calls.last()
     if total > rules.size:
         chain = " -> ".join(map(calls.name, deepest.path))
-        found.append(
-            Violation(
-                "stack",
-                calls.name(deepest.path[0]),
-                f"{total} bytes in a stack of {rules.size}: {chain} is {deepest.bytes}",
-            )
-        )
+        sum_of = f"{deepest.bytes} + {nested} nested + {calls.last()} at the end"
+        what = f"{total} bytes ({sum_of}) in a stack of {rules.size}: {chain}"
+        found.append(Violation("stack", calls.name(deepest.path[0]), what))
     return found

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from capstone import x86_const as x86
@@ -18,19 +18,40 @@ ABSURD_DEPTH = 1 << 20
 
 @dataclass
 class Walk:
-    """What one function does with the stack: its own depth, its calls with the depth at each."""
+    """What one function does with the stack: its own depth, its calls with the depth at each.
+
+    The same again for what it does after it has gone to another stack.
+    """
 
     depth: int = 0
     calls: list[tuple[int, int]] = field(default_factory=list)
+    fresh_depth: int = 0
+    fresh_calls: list[tuple[int, int]] = field(default_factory=list)
     returns: bool = False
+
+    def deepen(self, state: State) -> None:
+        """Note that the stack gets as deep as STATE."""
+        if state.fresh:
+            self.fresh_depth = max(self.fresh_depth, state.depth)
+        else:
+            self.depth = max(self.depth, state.depth)
+
+    def call(self, targets: list[int], state: State) -> None:
+        """Note that TARGETS are entered with the stack as in STATE."""
+        calls = self.fresh_calls if state.fresh else self.calls
+        calls += [(target, state.depth) for target in targets]
 
 
 @dataclass(frozen=True)
 class State:
-    """The stack at one instruction: bytes below the return address, and where rbp points."""
+    """The stack at one instruction: bytes below the return address, and where rbp points.
+
+    FRESH on another stack than the function was entered on; DEPTH then counts from that one's top.
+    """
 
     depth: int = 0
     frame_pointer: int | None = None
+    fresh: bool = False
 
 
 class Graph(Protocol):
@@ -55,7 +76,7 @@ class Walker:
         function = graph.image.function_at(start)
         self.bounds = range(function.address, function.end) if function else range(start, start)
         self.result = Walk()
-        self.seen: dict[int, State] = {}
+        self.seen: dict[tuple[int, bool], State] = {}
         self.todo: list[tuple[int, State]] = [(start, State())]
 
     def run(self) -> Walk:
@@ -75,13 +96,13 @@ class Walker:
 
     def is_news(self, address: int, state: State) -> bool:
         """Is STATE deeper than any seen at ADDRESS?"""
-        known = self.seen.get(address)
+        known = self.seen.get((address, state.fresh))
         if known is not None and known.depth >= state.depth:
             return False
         if state.depth > ABSURD_DEPTH:
             self.graph.oddities[address] = "the stack grows without end in a loop"
             return False
-        self.seen[address] = state
+        self.seen[address, state.fresh] = state
         return True
 
     def step(self, insn: Any, state: State) -> State | None:
@@ -97,7 +118,7 @@ class Walker:
         if is_branch(insn):
             return self.branch(insn, state)
         after = self.move(insn, state)
-        self.result.depth = max(self.result.depth, after.depth)
+        self.result.deepen(after)
         return after
 
     def branch(self, insn: Any, state: State) -> State | None:
@@ -113,9 +134,9 @@ class Walker:
 
     def call(self, targets: list[int], state: State, *, direct: bool) -> bool:
         """Record a call; does any of TARGETS come back?"""
-        depth = state.depth + RETURN_ADDRESS
-        self.result.depth = max(self.result.depth, depth)
-        self.result.calls += [(target, depth) for target in targets]
+        inside = replace(state, depth=state.depth + RETURN_ADDRESS)
+        self.result.deepen(inside)
+        self.result.call(targets, inside)
         return not direct or self.graph.walk(targets[0]).returns
 
     def leave(self, targets: list[int], state: State) -> None:
@@ -124,23 +145,22 @@ class Walker:
             if target in self.bounds:
                 self.todo.append((target, state))
             else:
-                self.result.calls.append((target, state.depth))
+                self.result.call([target], state)
                 self.result.returns |= self.graph.walk(target).returns
 
     def move(self, insn: Any, state: State) -> State:
         """What an instruction that is no branch does to rsp and rbp."""
-        depth, frame = state.depth, state.frame_pointer
         match effect(insn):
             case ("push", size):
-                return State(depth + size, frame)
+                return replace(state, depth=state.depth + size)
             case ("copy", _):
-                return State(depth, depth)
+                return replace(state, frame_pointer=state.depth)
             case ("restore", offset):
-                return State((frame or 0) - offset, frame)
+                return replace(state, depth=(state.frame_pointer or 0) - offset)
             case ("leave", _):
-                return State((frame or 8) - 8, None)
+                return replace(state, depth=(state.frame_pointer or 8) - 8, frame_pointer=None)
             case ("reset", _):
-                return State(0, frame)
+                return State(fresh=True)
             case ("unknown", _):
                 self.graph.oddities[insn.address] = f"rsp by {insn.mnemonic} {insn.op_str}"
         return state
