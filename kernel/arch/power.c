@@ -3,6 +3,7 @@
 
 #include "kernel/arch/cpu.h"
 #include "kernel/arch/debug_exit.h"
+#include "kernel/arch/uart.h"
 
 #define PM1_POWER_BUTTON (1u << 8) /* in status (write 1 to clear) and in enable */
 #define PM1_STATUS_ALL 0x8731u     /* every status bit that is defined */
@@ -85,6 +86,7 @@ static void enter_sleep(uint16_t control, uint8_t type)
 
 _Noreturn void power_off(const struct acpi_info *acpi)
 {
+    uart_flush();
     debug_exit(EXIT_POWEROFF);
     if (acpi->has_s5) {
         enter_sleep(acpi->pm1a_control, acpi->s5_type_a);

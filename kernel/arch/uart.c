@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "kernel/arch/uart.h"
 
+#include <stdbool.h>
+
 #include "kernel/arch/cpu.h"
 
 void uart_init(void)
@@ -14,14 +16,26 @@ void uart_init(void)
     outb(COM1_PORT + UART_MODEM_CONTROL, UART_MCR_DTR_RTS_OUT2);
 }
 
-void uart_putc(char c)
+static bool wait_for(uint8_t status)
 {
     for (uint32_t polls = 0; polls < UART_POLLS; polls++) {
-        if (inb(COM1_PORT + UART_LINE_STATUS) & UART_LSR_TX_EMPTY) {
-            outb(COM1_PORT + UART_DATA, (uint8_t)c);
-            return;
+        if (inb(COM1_PORT + UART_LINE_STATUS) & status) {
+            return true;
         }
     }
+    return false;
+}
+
+void uart_putc(char c)
+{
+    if (wait_for(UART_LSR_TX_EMPTY)) {
+        outb(COM1_PORT + UART_DATA, (uint8_t)c);
+    }
+}
+
+void uart_flush(void)
+{
+    (void)wait_for(UART_LSR_TX_DONE);
 }
 
 int uart_getc(void)

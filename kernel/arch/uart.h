@@ -21,7 +21,8 @@
 #define UART_FCR_ENABLE_CLEAR 0x07
 #define UART_MCR_DTR_RTS_OUT2 0x0b /* OUT2 gates the interrupt line on a PC */
 #define UART_LSR_DATA_READY 0x01
-#define UART_LSR_TX_EMPTY 0x20
+#define UART_LSR_TX_EMPTY 0x20 /* takes the next byte */
+#define UART_LSR_TX_DONE 0x40  /* has sent the last one, too */
 
 #define UART_DIVISOR_115200 1
 
@@ -41,6 +42,9 @@ void uart_init(void);
 
 /* One raw byte, or nothing if the UART does not take it in UART_POLLS polls. */
 void uart_putc(char c);
+
+/* Wait, as long at most, until all is on the line: before the machine goes away. */
+void uart_flush(void);
 
 /* The next received byte, or -1 when there is none. */
 int uart_getc(void);
