@@ -75,10 +75,9 @@ static int64_t grant_range(struct process *process, enum grant grant, uint16_t f
     if (slice.value < 0) {
         return slice.value;
     }
-    int64_t status =
-        process_give(process, slice.second, RIGHT_ALL, 0, &process->page->grants[grant]);
-    sys_cap_delete(slice.second);
-    return status;
+    struct result moved = sys_cap_move(slice.second, process->space);
+    process->page->grants[grant] = moved.second;
+    return moved.value;
 }
 
 static int64_t grant_hardware(struct process *process, const struct policy *policy)

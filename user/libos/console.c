@@ -46,8 +46,8 @@ int64_t console_read_line(char *line, size_t size)
 {
     struct words words = {.word = {size - 1}};
     struct message message = {.receive_buffer = (uint64_t)line, .receive_size = size - 1};
-    struct result result =
-        ipc_call(own.console, INFO_LABEL(CONSOLE_READ_LINE), &words, &message, TIMEOUT_NONE);
+    struct result result = ipc_call(own.console, INFO_LABEL(CONSOLE_READ_LINE), &words, &message,
+                                    TIMEOUT_NONE);
 
     if (result.value < 0) {
         return result.value;

@@ -83,8 +83,8 @@ static const char *add_segment(struct elf_image *image, const struct elf_program
                                const uint8_t *file)
 {
     uint64_t start = load->address & ~(uint64_t)(PAGE_SIZE - 1);
-    uint64_t end =
-        (load->address + load->memory_bytes + PAGE_SIZE - 1) & ~(uint64_t)(PAGE_SIZE - 1);
+    uint64_t end = (load->address + load->memory_bytes + PAGE_SIZE - 1) &
+                   ~(uint64_t)(PAGE_SIZE - 1);
 
     if (image->count == ELF_SEGMENTS_MAX) {
         return "too many segments";

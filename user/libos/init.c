@@ -8,8 +8,8 @@
 static int64_t request(enum init_label label, uint64_t bytes, struct words *words,
                        struct message *message)
 {
-    struct result result =
-        ipc_call(own.init, INFO_LABEL(label) | bytes, words, message, TIMEOUT_NONE);
+    struct result result = ipc_call(own.init, INFO_LABEL(label) | bytes, words, message,
+                                    TIMEOUT_NONE);
 
     return result.value < 0 ? result.value : (int64_t)words->word[0];
 }

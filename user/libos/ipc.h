@@ -7,6 +7,8 @@
 #ifndef ONESTACK_LIBOS_IPC_H
 #define ONESTACK_LIBOS_IPC_H
 
+#include <stddef.h>
+
 #include "kernel/abi/message.h"
 #include "user/libos/syscall.h"
 

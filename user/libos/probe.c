@@ -78,54 +78,80 @@ void probe_run(void (*site)(void))
     probe_load_and_go();
 }
 
-static unsigned differ(const char *what, const char *name, uint64_t was, uint64_t is)
+/* What a check says and where it counts. */
+struct verdict {
+    unsigned rules;
+    const char *what;
+    unsigned differences;
+};
+
+static void compare(struct verdict *verdict, const char *name, uint64_t was, uint64_t is)
 {
     if (was == is) {
-        return 0;
+        return;
     }
-    printf("%s: %s: %s was 0x%lx, is 0x%lx\n", own.arguments, what, name, was, is);
-    return 1;
+    verdict->differences++;
+    if (!(verdict->rules & PROBE_SILENT)) {
+        printf("%s: %s: %s was 0x%lx, is 0x%lx\n", own.arguments, verdict->what, name, was, is);
+    }
 }
 
-static unsigned check_general(unsigned rules, const char *what)
+static void check_general(struct verdict *verdict)
 {
     const uint64_t *was = &probe.in.r15, *is = &probe.out.r15;
-    unsigned count = 0;
 
     for (unsigned i = 0; i < GENERAL_COUNT; i++) {
-        if (!(rules & PROBE_ALL) && lost_by_syscall(i)) {
+        if (!(verdict->rules & PROBE_ALL) && lost_by_syscall(i)) {
             /* rax and rdx are results: an error is negative and no address. */
             bool leaks = is[i] >= KERNEL_HALF && is[i] < -4096UL && is[i] != was[i];
-            count += leaks ? differ(what, "a kernel value in a scratch register", 0, is[i]) : 0;
-        } else if (!((rules & PROBE_WORDS) && is_word(i))) {
-            count += differ(what, names[i], was[i], is[i]);
+            compare(verdict, "a kernel value in a scratch register", 0, leaks ? is[i] : 0);
+        } else if (!((verdict->rules & PROBE_WORDS) && is_word(i))) {
+            compare(verdict, names[i], was[i], is[i]);
         }
     }
-    return count;
 }
 
-static unsigned check_vectors(const char *what)
+static void check_vectors(struct verdict *verdict)
 {
-    unsigned count = 0;
-
     for (unsigned i = 0; i < 16; i++) {
-        count += differ(what, "a low half of an xmm register", probe.in.xmm[i][0],
-                        probe.out.xmm[i][0]);
-        count += differ(what, "a high half of an xmm register", probe.in.xmm[i][1],
-                        probe.out.xmm[i][1]);
+        compare(verdict, "the low half of an xmm register", probe.in.xmm[i][0],
+                probe.out.xmm[i][0]);
+        compare(verdict, "the high half of an xmm register", probe.in.xmm[i][1],
+                probe.out.xmm[i][1]);
     }
-    return count + differ(what, "mxcsr", probe.in.mxcsr, probe.out.mxcsr);
+    compare(verdict, "mxcsr", probe.in.mxcsr, probe.out.mxcsr);
 }
 
 unsigned probe_check(unsigned rules, const char *what)
 {
-    unsigned count = check_general(rules, what) + check_vectors(what);
+    struct verdict verdict = {rules, what, 0};
 
+    check_general(&verdict);
+    check_vectors(&verdict);
     if (!(rules & PROBE_FLAGS)) {
-        count += differ(what, "rflags", probe.in.rflags & FLAGS_WATCHED,
-                        probe.out.rflags & FLAGS_WATCHED);
+        compare(&verdict, "rflags", probe.in.rflags & FLAGS_WATCHED,
+                probe.out.rflags & FLAGS_WATCHED);
     }
-    count += differ(what, "rsp", probe.in.rsp, probe.out.rsp);
-    count += differ(what, "fs base", probe.in.fs_base, probe.out.fs_base);
-    return count + differ(what, "gs base", probe.in.gs_base, probe.out.gs_base);
+    compare(&verdict, "rsp", probe.in.rsp, probe.out.rsp);
+    compare(&verdict, "fs base", probe.in.fs_base, probe.out.fs_base);
+    compare(&verdict, "gs base", probe.in.gs_base, probe.out.gs_base);
+    return verdict.differences;
+}
+
+unsigned probe_self_test(void)
+{
+    unsigned missed = 0;
+
+    probe_fill(1);
+    probe_run(probe_nothing);
+    missed += probe_check(PROBE_ALL, "an instruction that changes nothing") != 0;
+    uint64_t *words = &probe.out.r15;
+    for (unsigned i = 0; i < sizeof(probe.out) / 8; i++) {
+        words[i] ^= 1; /* of rflags this is the carry */
+        missed += probe_check(PROBE_ALL | PROBE_SILENT, "") != 1;
+        words[i] ^= 1;
+    }
+    probe.out.rcx = KERNEL_HALF | 0x1000;
+    missed += probe_check(PROBE_KEPT_BY_SYSCALL | PROBE_SILENT, "") != 1;
+    return missed;
 }

@@ -57,11 +57,15 @@ void probe_run(void (*site)(void));
 #define PROBE_ALL             1u /* everything: faults, interrupts */
 #define PROBE_WORDS           2u /* with a system call: the message words may have changed */
 #define PROBE_FLAGS           4u /* the status flags may have changed */
+#define PROBE_SILENT          8u /* print nothing */
 
 /*
  * The number of differences, each printed as one line that begins with the program's name and `what`.
  * A register that a system call may change must not hold a kernel address either.
  */
 unsigned probe_check(unsigned rules, const char *what);
+
+/* How many of the changes that a check must see it misses: each word changed in turn. */
+unsigned probe_self_test(void);
 
 #endif

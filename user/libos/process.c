@@ -89,6 +89,10 @@ int64_t process_load_twin(struct process *process, void (*function)(uint64_t), u
     process->entry = (uint64_t)__text_start; /* .text.start comes first */
     process->page->function = function;
     process->page->argument = argument;
+    string_copy(process->page->arguments, sizeof(process->page->arguments), own.arguments);
+    if (status >= 0 && own.console != 0) {
+        status = process_give(process, own.console, RIGHT_ALL, 0, &process->page->console);
+    }
     return status;
 }
 

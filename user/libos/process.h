@@ -24,7 +24,10 @@ int64_t process_create(struct process *process, struct start_page *page, uint64_
                        uint64_t priority);
 /* Lay a program into it. */
 int64_t process_load(struct process *process, const struct elf_image *image);
-/* Lay this very program into it, its data as they are now; it will run function(argument). */
+/*
+ * Lay this very program into it, its data as they are now; it will run function(argument) and has
+ * our console session and name.
+ */
 int64_t process_load_twin(struct process *process, void (*function)(uint64_t), uint64_t argument);
 /* Put a copy of a capability into its table; *there gets the handle. badge 0 = the same. */
 int64_t process_give(struct process *process, cap_t cap, uint32_t rights, uint64_t badge,

@@ -12,8 +12,9 @@ int64_t thread_spawn(struct user_thread *thread, thread_fn *function, void *argu
     if (status < 0) {
         return status;
     }
-    struct thread_entry *entry =
-        (struct thread_entry *)((uint8_t *)thread->stack.address + thread->stack.bytes) - 1;
+    struct thread_entry *entry = (struct thread_entry *)((uint8_t *)thread->stack.address +
+                                                         thread->stack.bytes) -
+                                 1;
     *entry = (struct thread_entry){function, argument};
 
     struct result created = sys_thread_create(own.quota, own.space, priority);

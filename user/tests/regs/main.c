@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * regs: no system call, fault or wait may change a register that it has no business with. Every call is
+ * made with forged arguments and, where that means something, with good ones and as a wait;
+ * whenever this process waits, its partner in another space runs with patterns of its own, looks
+ * at them too, and ends the wait. Prints a line for each difference and the totals.
+ */
+#include "user/tests/regs/partner.h"
+
+#include <stdbool.h>
+
+#include "user/libos/ipc.h"
+#include "user/libos/print.h"
+#include "user/libos/process.h"
+#include "user/libos/signal.h"
+#include "user/libos/thread.h"
+
+#define FORGED         0x0000dead00000001UL
+#define ANY_RESULT     INT64_MIN /* whatever it is, the registers count */
+#define WORDS_ANSWERED PROBE_WORDS
+
+struct call {
+    const char *name;
+    uint64_t number;
+    uint64_t arguments[5];
+    int64_t wanted; /* result, or ANY_RESULT */
+    enum act act;   /* what the partner does while we wait */
+    unsigned rules;
+};
+
+static struct region shared_region;
+static struct shared *shared;
+static struct process partner;
+static cap_t notification, endpoint;
+static struct region memory;
+static unsigned probes, differences;
+static uint64_t seed = 1000;
+
+static void set_arguments(const struct call *call)
+{
+    probe.in.rax = call->number;
+    probe.in.rsi = call->arguments[0];
+    probe.in.rdx = call->arguments[1];
+    probe.in.r8 = call->arguments[2];
+    probe.in.r9 = call->arguments[3];
+    probe.in.r10 = call->arguments[4];
+}
+
+static void check_result(const struct call *call)
+{
+    if (call->wanted != ANY_RESULT && (int64_t)probe.out.rax != call->wanted) {
+        printf("regs: %s: returned %ld, not %ld\n", call->name, (int64_t)probe.out.rax,
+               call->wanted);
+        differences++;
+    }
+}
+
+/* The words of an answer are those of the question, turned over. */
+static void check_words(const struct call *call)
+{
+    const uint64_t *is = &probe.out.r15;
+
+    for (unsigned i = 0; i < MESSAGE_WORDS; i++) {
+        if (is[i] != partner_word(shared->received.word[i])) {
+            printf("regs: %s: word %u is 0x%lx\n", call->name, i, is[i]);
+            differences++;
+        }
+    }
+}
+
+static void try(const struct call *call)
+{
+    probe_fill(seed += 1000);
+    set_arguments(call);
+    shared->act = call->act;
+    probe_run(probe_syscall);
+    probes++;
+    differences += probe_check(call->rules, call->name);
+    check_result(call);
+    if (call->rules & WORDS_ANSWERED) {
+        check_words(call);
+    }
+}
+
+/* --- every call with a forged handle --- */
+
+static const char *const call_names[] = {
+#define SYSCALL(number, name, kind, args, text) [number] = #name,
+#include "kernel/abi/syscalls.def"
+#undef SYSCALL
+};
+
+/* With a handle of 0 these act on the caller, and a forged one is an address or a time to others. */
+static bool needs_care(uint64_t number)
+{
+    return number == SYS_sleep || number == SYS_handler_return || number == SYS_thread_set_handler;
+}
+
+static void try_forged(void)
+{
+    for (uint64_t number = 0; number < SYS_COUNT + 2; number++) {
+        struct call call = {
+            .name = number < SYS_COUNT ? call_names[number] : "a number that is none",
+            .number = number,
+            .arguments = {FORGED, FORGED, FORGED, FORGED, FORGED},
+            .wanted = number < SYS_COUNT ? ANY_RESULT : E_NOSYS,
+        };
+        if (number < SYS_COUNT && (call.name == NULL || needs_care(number))) {
+            continue;
+        }
+        try(&call);
+    }
+}
+
+/* --- calls that work --- */
+
+static void try_good(void)
+{
+    static struct thread_info info;
+    static struct thread_registers registers;
+    struct result caps = sys_cap_copy(notification, RIGHT_ALL, 0, 0);
+    uint64_t there = (uint64_t)region_reserve(PAGE_BYTES);
+    const struct call calls[] = {
+        {"null", SYS_null, {0}, 0, ACT_NONE, 0},
+        {"yield", SYS_yield, {0}, 0, ACT_NONE, 0},
+        {"signal", SYS_signal, {notification, 4}, 0, ACT_NONE, 0},
+        {"poll", SYS_poll, {notification}, 0, ACT_NONE, 0},
+        {"poll again", SYS_poll, {notification}, E_AGAIN, ACT_NONE, 0},
+        {"clock", SYS_clock, {0}, 0, ACT_NONE, 0},
+        {"cap_info", SYS_cap_info, {notification}, OBJ_NOTIFICATION, ACT_NONE, 0},
+        {"cap_copy", SYS_cap_copy, {notification, RIGHT_ALL, 0, 0}, 0, ACT_NONE, 0},
+        {"cap_delete", SYS_cap_delete, {caps.second}, 0, ACT_NONE, 0},
+        {"cap_revoke", SYS_cap_revoke, {notification}, 0, ACT_NONE, 0},
+        {"endpoint_create", SYS_endpoint_create, {own.quota}, 0, ACT_NONE, 0},
+        {"quota_split", SYS_quota_split, {own.quota, 8192}, 0, ACT_NONE, 0},
+        {"quota_info", SYS_quota_info, {own.quota}, 0, ACT_NONE, 0},
+        {"map",
+         SYS_map,
+         {own.space, memory.memory, there | MAP_READ, PAGE_BYTES, 0},
+         0,
+         ACT_NONE,
+         0},
+        {"protect",
+         SYS_protect,
+         {own.space, there, PAGE_BYTES, MAP_READ | MAP_WRITE},
+         0,
+         ACT_NONE,
+         0},
+        {"unmap", SYS_unmap, {own.space, there, PAGE_BYTES}, 0, ACT_NONE, 0},
+        {"thread_info", SYS_thread_info, {0, (uint64_t)&info}, 0, ACT_NONE, 0},
+        {"thread_get_registers",
+         SYS_thread_get_registers,
+         {partner.thread, (uint64_t)&registers},
+         ANY_RESULT,
+         ACT_NONE,
+         0},
+        {"kernel_info", SYS_kernel_info, {KINFO_CORES, 0}, 0, ACT_NONE, 0},
+    };
+
+    for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
+        try(&calls[i]);
+    }
+}
+
+/* --- waits --- */
+
+static void try_waits(void)
+{
+    static struct message message;
+    const uint64_t extra = INFO_EXTRA, at = (uint64_t)&message, soon = 200000;
+    const struct call calls[] = {
+        {"sleep", SYS_sleep, {soon}, 0, ACT_NONE, 0},
+        {"wait", SYS_wait, {notification, TIMEOUT_NONE}, 0, ACT_SIGNAL, 0},
+        {"wait, timed out", SYS_wait, {notification, soon}, E_TIMEOUT, ACT_NONE, 0},
+        {"wait, cancelled", SYS_wait, {notification, TIMEOUT_NONE}, E_CANCELED, ACT_CANCEL, 0},
+        {"thread_suspend", SYS_thread_suspend, {0}, 0, ACT_RESUME, 0},
+        {"call, fast", SYS_call, {endpoint, 0}, 0, ACT_SERVE, WORDS_ANSWERED},
+        {"call, slow", SYS_call, {endpoint, extra, at, 50 * soon}, 0, ACT_SERVE, WORDS_ANSWERED},
+        {"call, timed out", SYS_call, {endpoint, extra, 0, soon}, E_TIMEOUT, ACT_NONE, 0},
+        {"call, cancelled", SYS_call, {endpoint, 0}, E_CANCELED, ACT_CANCEL, 0},
+        {"send", SYS_send, {endpoint, 0}, 0, ACT_RECEIVE, 0},
+        {"send, timed out", SYS_send, {endpoint, extra, 0, soon}, E_TIMEOUT, ACT_NONE, 0},
+        {"receive", SYS_receive, {endpoint, 0}, 0, ACT_SEND, WORDS_ANSWERED},
+        {"receive, timed out", SYS_receive, {endpoint, extra, 0, soon}, E_TIMEOUT, ACT_NONE, 0},
+        {"receive of a call", SYS_receive, {endpoint, 0}, 0, ACT_CALL, WORDS_ANSWERED},
+        {"reply", SYS_reply, {0, 0}, 0, ACT_NONE, 0},
+        {"receive of a second call", SYS_receive, {endpoint, 0}, 0, ACT_CALL, WORDS_ANSWERED},
+        {"reply_receive", SYS_reply_receive, {endpoint, 0}, 0, ACT_SEND, WORDS_ANSWERED},
+        {"reply_receive, timed out",
+         SYS_reply_receive,
+         {endpoint, extra, 0, soon},
+         ANY_RESULT,
+         ACT_NONE,
+         0},
+    };
+
+    for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
+        try(&calls[i]);
+    }
+}
+
+/* --- faults --- */
+
+static uint64_t fault_vector;
+
+/* What faulted is left behind; all else must be as it was. */
+static void skip(struct fault_info *fault)
+{
+    fault_vector = fault->vector;
+    fault->registers.rip = (uint64_t)probe_after;
+}
+
+static void try_fault(const char *name, void (*site)(void), uint64_t vector)
+{
+    probe_fill(seed += 1000);
+    probe.in.rcx = 0;
+    fault_vector = ~0UL;
+    probe_run(site);
+    probes++;
+    differences += probe_check(PROBE_ALL, name);
+    if (fault_vector != vector) {
+        printf("regs: %s: vector %ld, not %lu\n", name, (int64_t)fault_vector, vector);
+        differences++;
+    }
+}
+
+static void try_faults(void)
+{
+    signal_set(skip, NULL);
+    try_fault("invalid opcode", probe_ud2, 6);
+    try_fault("int3", probe_int3, 3);
+    try_fault("division by zero", probe_divide, 0);
+    try_fault("hlt", probe_hlt, 13);
+    signal_clear();
+}
+
+/* Interrupted by its time slice and whatever else comes; the partner runs in between. */
+static void try_preemption(void)
+{
+    for (unsigned i = 0; i < 20; i++) {
+        probe_fill(seed += 1000);
+        probe.spins = 2000000;
+        probe_run(probe_spin);
+        probes++;
+        differences += probe_check(PROBE_ALL | PROBE_FLAGS, "preemption");
+    }
+}
+
+static void start_partner(void)
+{
+    static struct start_page page;
+    struct result created = sys_notification_create(own.quota);
+
+    notification = created.second;
+    if (created.value >= 0) {
+        created = sys_endpoint_create(own.quota);
+        endpoint = created.second;
+    }
+    if (created.value < 0 || region_create(&shared_region, PAGE_BYTES) < 0 ||
+        region_create(&memory, PAGE_BYTES) < 0) {
+        die("no memory");
+    }
+    shared = shared_region.address;
+    if (process_create(&partner, &page, 4UL << 20, PRIORITY(90, 90)) < 0 ||
+        process_load_twin(&partner, partner_main, (uint64_t)shared) < 0 ||
+        process_share(&partner, &shared_region, MAP_READ | MAP_WRITE) < 0 ||
+        process_give(&partner, notification, RIGHT_ALL, 0, &page.extra[PARTNER_NOTIFICATION]) < 0 ||
+        process_give(&partner, endpoint, RIGHT_ALL, 0, &page.extra[PARTNER_ENDPOINT]) < 0 ||
+        process_give(&partner, own.thread, RIGHT_ALL, 0, &page.extra[PARTNER_MAIN]) < 0 ||
+        process_start(&partner) < 0) {
+        die("cannot start the partner");
+    }
+}
+
+int main(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    unsigned missed = probe_self_test();
+
+    start_partner();
+    try_forged();
+    try_good();
+    try_waits();
+    try_faults();
+    try_preemption();
+    differences += shared->differences;
+    printf("regs: %u probes, %lu by the partner, %u differences, %u planted ones missed\n", probes,
+           shared->probes, differences, missed);
+    return differences != 0 || missed != 0 || shared->probes == 0;
+}
