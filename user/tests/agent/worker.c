@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+#include "user/tests/agent/worker.h"
+
+#include "user/libos/signal.h"
+
+struct worker workers[WORKERS];
+
+typedef struct result ipc_fn(cap_t, uint64_t, struct words *, struct message *, uint64_t);
+
+/* Any number, so this is no stub of the list's. */
+static struct result raw_syscall(uint64_t number, const uint64_t *arguments)
+{
+    struct result result = {(int64_t)number, arguments[1]};
+    uint64_t a0 = arguments[0];
+    register uint64_t r8 __asm__("r8") = arguments[2];
+    register uint64_t r9 __asm__("r9") = arguments[3];
+    register uint64_t r10 __asm__("r10") = arguments[4];
+
+    __asm__ volatile("syscall"
+                     : "+a"(result.value), "+d"(result.second), "+S"(a0), "+r"(r8), "+r"(r9),
+                       "+r"(r10)
+                     :
+                     : "rdi", "rcx", "r11", "memory");
+    return result;
+}
+
+static ipc_fn *ipc_stub(uint64_t number)
+{
+    switch (number) {
+    case SYS_call:
+        return ipc_call;
+    case SYS_reply_receive:
+        return ipc_reply_receive;
+    case SYS_send:
+        return ipc_send;
+    case SYS_receive:
+        return ipc_receive;
+    default:
+        return ipc_reply;
+    }
+}
+
+/* memory.S: one access each; what faults in them returns false. */
+bool memory_peek(uint64_t address, uint64_t *value);
+bool memory_poke(uint64_t address, uint64_t value);
+void memory_faulted(void);
+
+static void recover(struct fault_info *fault)
+{
+    fault->registers.rip = (uint64_t)memory_faulted;
+}
+
+static void run_access(struct job *job)
+{
+    signal_set(recover, NULL);
+    job->faulted = job->kind == JOB_PEEK ? !memory_peek(job->arguments[0], &job->result.second)
+                                         : !memory_poke(job->arguments[0], job->arguments[1]);
+    signal_clear();
+    job->result.value = job->faulted ? E_FAULT : 0;
+}
+
+void job_run(struct job *job)
+{
+    switch (job->kind) {
+    case JOB_SYSCALL:
+        job->result = raw_syscall(job->number, job->arguments);
+        break;
+    case JOB_IPC:
+        job->result = ipc_stub(job->number)(job->arguments[0], job->info, &job->words,
+                                            job->extra ? &job->message : NULL, job->timeout);
+        break;
+    case JOB_PEEK:
+    case JOB_POKE:
+        run_access(job);
+        break;
+    case JOB_OWN:
+        job->result = (struct result){0, 0};
+        job->words = (struct words){.word = {own.space, own.thread, own.quota}};
+        break;
+    case JOB_NONE:
+        break;
+    }
+    job->kind = JOB_NONE;
+}
+
+/* A cancel may end the wait for a job as well: then there is none. */
+static void serve(void *argument)
+{
+    struct job *job = argument;
+
+    for (;;) {
+        sys_wait(job->notification, TIMEOUT_NONE);
+        job_run(job);
+    }
+}
+
+static void twin_main(uint64_t job)
+{
+    serve((void *)job);
+}
+
+static int64_t start_twin(struct worker *worker, uint64_t priority)
+{
+    static struct start_page page;
+    int64_t status = process_create(&worker->process, &page, 4UL << 20, priority);
+
+    if (status >= 0) {
+        status = process_load_twin(&worker->process, twin_main, (uint64_t)worker->job);
+    }
+    if (status >= 0) {
+        status = process_share(&worker->process, &worker->region, MAP_READ | MAP_WRITE);
+    }
+    if (status >= 0) {
+        status = process_give(&worker->process, worker->notification, RIGHT_ALL, 0,
+                              &worker->job->notification);
+    }
+    return status < 0 ? status : process_start(&worker->process);
+}
+
+static struct worker *free_worker(void)
+{
+    for (size_t i = 1; i < WORKERS; i++) { /* 0 is the agent itself */
+        if (!workers[i].used) {
+            return &workers[i];
+        }
+    }
+    return NULL;
+}
+
+int64_t worker_create(uint64_t priority, bool twin)
+{
+    struct worker *worker = free_worker();
+    struct result created;
+
+    if (worker == NULL) {
+        return E_BUSY;
+    }
+    *worker = (struct worker){.used = true, .twin = twin};
+    int64_t status = region_create(&worker->region, sizeof(struct job));
+    if (status >= 0) {
+        worker->job = worker->region.address;
+        created = sys_notification_create(own.quota);
+        worker->notification = created.second;
+        worker->job->notification = created.second;
+        status = created.value;
+    }
+    if (status >= 0) {
+        status = twin ? start_twin(worker, priority)
+                      : thread_spawn(&worker->thread, serve, worker->job, priority);
+    }
+    if (status < 0) {
+        worker_drop(worker);
+        return status;
+    }
+    return worker - workers;
+}
+
+void worker_hand_over(struct worker *worker)
+{
+    sys_signal(worker->notification, 1);
+    sys_yield();
+}
+
+void worker_drop(struct worker *worker)
+{
+    if (worker->twin) {
+        process_destroy(&worker->process);
+    } else {
+        thread_reap(&worker->thread);
+    }
+    if (worker->notification != 0) {
+        sys_cap_delete(worker->notification);
+    }
+    if (worker->region.address != NULL) {
+        region_release(&worker->region);
+    }
+    *worker = (struct worker){0};
+}
