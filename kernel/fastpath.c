@@ -39,7 +39,10 @@ static inline void switch_now(struct core *core, struct thread *from, struct thr
     if (to->cr3 != from->cr3) {
         write_cr3(to->cr3);
     }
-    fpu_switch(core, to);
+    if (UNLIKELY(core->fpu_owner || to->fpu)) {
+        /* Not a call to the compiler, which would make every path save registers for it. */
+        __asm__ volatile("call fpu_switch_kept" : : "c"(core), "a"(to) : "memory", "cc");
+    }
     entry_set_current(core, to);
 }
 
@@ -52,10 +55,14 @@ static inline bool ready_here(const struct core *core, const struct thread *thre
 FAST(call)
 {
     struct thread *self = fast_self(save_end), *server;
-    struct cap *cap = cap_find(self->space, a0, RIGHT_ENDPOINT_CALL);
     struct endpoint *endpoint;
+    struct cap *cap;
 
-    if (UNLIKELY((uint32_t)a1 != 0 || !cap)) {
+    if (UNLIKELY((uint32_t)a1 != 0)) {
+        return fast_decline(core, self, SYS_call, a0, a1, a2, a3);
+    }
+    cap = cap_find(self->space, a0, RIGHT_ENDPOINT_CALL);
+    if (UNLIKELY(!cap)) {
         goto decline;
     }
     endpoint = (struct endpoint *)cap->object;
@@ -79,17 +86,21 @@ FAST(call)
     }
     switch_now(core, self, server);
     return (struct fast_result){(int64_t)SHORT_INFO(a1), cap->badge};
-decline:
-    return fast_decline(core, self, SYS_call, a0, a1, a2, a3);
+decline: /* without INFO_EXTRA the other arguments do not count */
+    return fast_decline(core, self, SYS_call, a0, a1, 0, 0);
 }
 
 FAST(reply_receive)
 {
     struct thread *self = fast_self(save_end), *caller = self->caller;
-    struct cap *cap = cap_find(self->space, a0, RIGHT_ENDPOINT_RECEIVE);
     struct endpoint *endpoint;
+    struct cap *cap;
 
-    if (UNLIKELY((uint32_t)a1 != 0 || !cap || !caller || !ready_here(core, caller) ||
+    if (UNLIKELY((uint32_t)a1 != 0)) {
+        return fast_decline(core, self, SYS_reply_receive, a0, a1, a2, a3);
+    }
+    cap = cap_find(self->space, a0, RIGHT_ENDPOINT_RECEIVE);
+    if (UNLIKELY(!cap || !caller || !ready_here(core, caller) ||
                  caller->priority < core->ready_top || self->bound || self->saved_callers.head)) {
         goto decline;
     }
@@ -111,6 +122,6 @@ FAST(reply_receive)
     caller->state = THREAD_READY;
     switch_now(core, self, caller);
     return (struct fast_result){(int64_t)SHORT_INFO(a1), 0};
-decline:
-    return fast_decline(core, self, SYS_reply_receive, a0, a1, a2, a3);
+decline: /* as above */
+    return fast_decline(core, self, SYS_reply_receive, a0, a1, 0, 0);
 }
