@@ -19,6 +19,9 @@
 #define LIKELY(condition) __builtin_expect(!!(condition), 1)
 #define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 
+/* Keeps the compiler from loading a value early, into a register, for a branch that is not taken. */
+#define READ_AGAIN(place) (*(volatile __typeof__(place) *)&(place))
+
 /* What a receiver may see of a short message's descriptor: the label, never a negative number. */
 #define SHORT_INFO(info) ((info) & ~(1ULL << 63))
 
@@ -29,12 +32,12 @@ static inline void switch_now(struct core *core, struct thread *from, struct thr
 
     from->fs_base = base;
     if (UNLIKELY(to->fs_base != base)) {
-        wrfsbase(to->fs_base);
+        wrfsbase(READ_AGAIN(to->fs_base));
     }
     base = rdgsbase();
     from->gs_base = base;
     if (UNLIKELY(to->gs_base != base)) {
-        wrgsbase(to->gs_base);
+        wrgsbase(READ_AGAIN(to->gs_base));
     }
     if (to->cr3 != from->cr3) {
         write_cr3(to->cr3);

@@ -30,6 +30,7 @@ static inline struct thread *wait_queue_pop(struct wait_queue *queue)
 
     if (__builtin_expect(next == head, 1)) {
         queue->head = NULL;
+        __asm__ volatile(""); /* a store of its own, not one merged with the other way's */
         return head;
     }
     next->prev = head->prev;
