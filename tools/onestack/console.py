@@ -161,6 +161,13 @@ class Console:
         while not self._ended and (text := self._receive()):
             self._pieces.append(text)
 
+    def forget(self) -> None:
+        """Let all that has come count as read: the guest it came from is no more."""
+        self.drain()
+        self._pieces.clear()
+        self._tail = ""
+        self._line.buffer = ""
+
     # ---- for callers
 
     def expect(self, patterns: str | Sequence[str], deadline: Deadline | float = 10.0) -> int:

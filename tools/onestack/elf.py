@@ -70,6 +70,7 @@ class Instruction:
 @dataclass(frozen=True)
 class _Segment:
     address: int
+    size: int
     data: bytes
     executable: bool
 
@@ -90,7 +91,7 @@ class Image:
                 self.entry: int = elf.header.e_entry
                 self.has_dwarf: bool = elf.has_dwarf_info()
                 self._segments = [
-                    _Segment(s["p_vaddr"], s.data(), bool(s["p_flags"] & 1))
+                    _Segment(s["p_vaddr"], s["p_memsz"], s.data(), bool(s["p_flags"] & 1))
                     for s in elf.iter_segments("PT_LOAD")
                 ]
                 self.symbols = _read_symbols(elf)
@@ -109,17 +110,18 @@ class Image:
         return found
 
     def lookup(self, address: int) -> Symbol | None:
-        """The symbol that covers `address`, or for one without size the last before it."""
+        """The nearest symbol at or before `address`: a label, or one whose size covers it."""
         at = bisect.bisect_right(self._addresses, address)
+        if not self.contains(address):
+            return None
         for symbol in reversed(self.symbols[max(0, at - 8) : at]):
-            if address < symbol.address + symbol.size:
+            if not symbol.size or address < symbol.address + symbol.size:
                 return symbol
-        nearest = self.symbols[at - 1] if at else None
-        return nearest if nearest and not nearest.size and self.contains(address) else None
+        return None
 
     def contains(self, address: int) -> bool:
-        """Whether a loaded segment has file content for `address`."""
-        return bool(self.bytes_at(address, 1))
+        """Whether a loaded segment covers `address`."""
+        return any(s.address <= address < s.address + s.size for s in self._segments)
 
     def bytes_at(self, address: int, size: int) -> bytes:
         """What the file loads at `address`: up to `size` bytes, fewer at the segment's end."""
@@ -224,7 +226,7 @@ class Images:
         raise UsageError(f"{first} is an address, not a range", "Write from..to")
 
     def image_at(self, address: int) -> Image | None:
-        """The file whose loaded content covers `address`."""
+        """The file of which a loaded segment covers `address`."""
         return next((image for image in self.images if image.contains(address)), None)
 
     def name(self, address: int) -> str:

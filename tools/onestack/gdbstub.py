@@ -12,6 +12,7 @@ import re
 import select
 import socket
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
@@ -69,6 +70,8 @@ def encode(payload: bytes) -> bytes:
 
 def decode(body: bytes) -> bytes:
     """Undo escapes and run lengths. ProtocolError if the body ends in the middle of one."""
+    if b"}" not in body and b"*" not in body:
+        return body
     out = bytearray()
     i = 0
     while i < len(body):
@@ -121,6 +124,8 @@ class GdbStub:
         self._owed = b""  # an acknowledgement that goes out with the next packet
         self._cpu: int | None = None  # to which register and memory packets now refer
         self._sstep: Step | None = None
+        self._queued: list[bytes] = []
+        self._unanswered = 0  # queued packets that were sent
         self._bad_checksums = 0
         self.running = False
         self.breakpoints: set[int] = set()
@@ -132,7 +137,11 @@ class GdbStub:
     # ---- packets
 
     def _send(self, payload: bytes) -> None:
-        self._transmit(self._owed + encode(payload))
+        """Send a packet behind those that are queued, which are acknowledged unseen."""
+        data = b"+".join(encode(packet) for packet in (*self._queued, payload))
+        self._unanswered += len(self._queued)
+        self._queued.clear()
+        self._transmit(self._owed + data)
 
     def _transmit(self, data: bytes) -> None:
         self._owed = b""
@@ -188,7 +197,13 @@ class GdbStub:
             self._transmit(b"-")
             return None
         self._owed = b"+"
-        return decode(body)
+        packet = decode(body)
+        if self._unanswered and not STOP.match(packet):
+            self._unanswered -= 1
+            if packet != b"OK":
+                raise GdbError(f"the gdbstub refuses a change of breakpoints: {packet[:60]!r}")
+            return self._packet()
+        return packet
 
     def _command(self, payload: bytes, deadline: Deadline | None = None) -> bytes:
         """Send a packet and return the answer to it."""
@@ -322,6 +337,14 @@ class GdbStub:
         if address in self.breakpoints:
             self._ok(b"z0,%x,1" % address)
             self.breakpoints.discard(address)
+
+    def change_breakpoints(self, wanted: AbstractSet[int]) -> None:
+        """Make `wanted` the breakpoints. Goes out with the next command, without a round trip."""
+        for address in self.breakpoints - wanted:
+            self._queued.append(b"z0,%x,1" % address)
+        for address in wanted - self.breakpoints:
+            self._queued.append(b"Z0,%x,1" % address)
+        self.breakpoints = set(wanted)
 
     def set_watchpoint(self, address: int, size: int, kind: Watchpoint) -> None:
         """Stop any CPU after it touched these bytes."""

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 from onestack.cpu import gate_address, ioapic_vector, lint1_is_nmi
 from onestack.deadline import Deadline
 from onestack.elf import Images
-from onestack.errors import DeadlineError, DeliveryError, UsageError
+from onestack.errors import DeadlineError, DeliveryError, Failure, GuestError, UsageError
 from onestack.gdbstub import Step
 from onestack.machine import Machine
 from onestack.registers import Registers
@@ -117,9 +117,12 @@ class MachineCheck:
         return MACHINE_CHECK
 
     def fire(self, machine: Machine) -> None:
-        """Make it pending."""
+        """Make it pending. GuestError if it is the machine's end."""
         values = (self.status, self.global_status, self.address, self.misc)
-        machine.qmp.hmp(f"mce {self.cpu} {self.bank} " + " ".join(f"{v:#x}" for v in values))
+        line = f"mce {self.cpu} {self.bank} " + " ".join(f"{v:#x}" for v in values)
+        said = machine.qmp.hmp(line)
+        if "triple fault" in said:  # QEMU resets a running machine; one that stands still goes on
+            raise GuestError(Failure.RESET, f"triple fault: {said}")
 
 
 @dataclass(frozen=True)

@@ -53,10 +53,11 @@ class QemuError(OnestackError):
 class MachineSpec:
     """All that distinguishes one machine from another. Comparable and hashable.
 
-    `memory` is in MiB. `icount` is the shift of `-icount shift=N,sleep=off` (0: one guest
-    instruction is one nanosecond), None for real time. `args` are added to the command line as
-    they are, last. `keep` keeps a machine that reset or powered off paused and readable instead
-    of ending QEMU.
+    `memory` is in MiB. `icount` is the shift of `-icount shift=N` (0: one guest instruction is one
+    nanosecond), None for real time. With `sleep` an idle guest waits for its timers in real time;
+    without, its clock jumps to the next timer: repeatable, but it also jumps at each stop. `args`
+    are added to the command line as they are, last. `keep` keeps a machine that reset or powered
+    off paused and readable instead of ending QEMU.
     """
 
     kernel: Path | None = None
@@ -70,6 +71,7 @@ class MachineSpec:
     cpu: str = "max"
     machine: str = "q35"
     icount: int | None = None
+    sleep: bool = False
     snapshots: bool = False
     thread: str = ""
     keep: bool = True
@@ -98,7 +100,7 @@ class MachineSpec:
         shutdown = "pause" if self.keep else "poweroff"
         out += ["-action", f"reboot=shutdown,shutdown={shutdown}"]
         if self.icount is not None:
-            out += ["-icount", f"shift={self.icount},sleep=off"]
+            out += ["-icount", f"shift={self.icount},sleep={'on' if self.sleep else 'off'}"]
         if self.debug_exit:
             out += ["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]
         out += self._boot_arguments()

@@ -221,7 +221,10 @@ class Symbolizer:
         frames = [self.place(state["rip"])]
         while len(frames) < MAX_FRAMES:
             caller = self._caller(state, read, first=len(frames) == 1)
-            if caller is None or self.images.image_at(caller["rip"] - 1) is None:
+            if caller is None:
+                break
+            image = self.images.image_at(caller["rip"] - 1)
+            if image is None or not image.is_code(caller["rip"] - 1):
                 break
             state = caller
             frames.append(self.place(state["rip"] - 1))
