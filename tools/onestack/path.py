@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: MIT
+"""Paths through a kernel, found by stepping them, and the boundaries at which to strike."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from onestack.cpu import gate_address
+from onestack.elf import Images
+from onestack.errors import OnestackError
+from onestack.gdbstub import Step
+from onestack.inject import Injection
+from onestack.machine import Machine
+from onestack.registers import Registers
+
+STEP_TIMEOUT = 10.0  # seconds
+HLT = b"\xf4"
+
+
+class PathError(OnestackError):
+    """A path does not lead where it should."""
+
+
+@dataclass(frozen=True)
+class Path:
+    """A way through the guest: from an instruction that it comes to again and again, to another.
+
+    `start` is where the guest stands before each round; `after`, if given, is reached first (for
+    a start inside the kernel that other paths share). `end` has the locations where the path is
+    over, as a rule the user instruction after. A `stimulus` is made pending at `start`: the path
+    then begins at the first instruction of its handler. Only addresses in `scope` (ranges as for
+    Images.range_of, default: all) are boundaries. A `hlt` is the last one of a path; a path that
+    ends in sleep unless an event wakes it is not `undisturbed`.
+    """
+
+    name: str
+    start: str
+    end: tuple[str, ...]
+    stimulus: Injection | None = None
+    after: str = ""
+    scope: tuple[str, ...] = ()
+    cpu: int = 0
+    undisturbed: bool = True
+    max_instructions: int = 20000
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where the kernel says it is. What a kernel does not have is None or empty."""
+
+    nest: int | None = None
+    state: str = ""
+    stack: str = ""
+
+
+class Probe(Protocol):
+    """Tells the context of a CPU that stands still."""
+
+    def __call__(self, machine: Machine, registers: Registers) -> Context:
+        """Read it from the guest's memory."""
+
+
+@dataclass(frozen=True)
+class StackProbe:
+    """The probe for a kernel of which nothing is known: names the stack by its place.
+
+    `stacks` are named ranges (as for Images.range_of); elsewhere the 8 KiB around the stack
+    pointer stand for the stack.
+    """
+
+    images: Images
+    stacks: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, machine: Machine, registers: Registers) -> Context:
+        """Name the stack in use."""
+        del machine
+        for name, where in self.stacks.items():
+            if registers.sp - 1 in self.images.range_of(where):
+                return Context(stack=name)
+        if registers.cpl == 3:
+            return Context(stack="user")
+        return Context(stack=f"{(registers.sp - 1) & ~0x1FFF:#x}")
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """A visit of an instruction on a path: an event strikes before it is executed.
+
+    `hit` counts the visits with the same address, stack pointer, privilege and IF from the path's
+    start, from 1; `step` counts instructions. Boundaries with equal `key` are visits of a loop.
+    """
+
+    step: int
+    address: int
+    hit: int
+    sp: int
+    cpl: int
+    interrupts: bool
+    context: Context
+
+    @property
+    def key(self) -> tuple[int, int | None, str, bool, str]:
+        """(address, nest, state, IF, stack)."""
+        place = self.context
+        return (self.address, place.nest, place.state, self.interrupts, place.stack)
+
+    @property
+    def marks(self) -> tuple[int, int, int, bool]:
+        """What a stop must have to be a visit of this boundary."""
+        return (self.address, self.sp, self.cpl, self.interrupts)
+
+
+def begin(machine: Machine, images: Images, path: Path) -> Registers:
+    """From the path's start, where the machine stands: deliver the stimulus, if there is one."""
+    gdb = machine.gdb
+    if path.stimulus is None:
+        return gdb.registers(path.cpu)
+    vector = path.stimulus.vector(machine)
+    handler = gate_address(machine, vector, path.cpu)
+    gdb.change_breakpoints({handler})
+    path.stimulus.fire(machine)
+    gdb.cont()
+    gdb.wait_stop(STEP_TIMEOUT, f"the stimulus of path {path.name}")
+    registers = gdb.registers(path.cpu)
+    if registers.pc != handler:
+        where = images.name(registers.pc)
+        raise PathError(f"path {path.name}: its stimulus led to {where}, not to its handler")
+    return registers
+
+
+def record(machine: Machine, images: Images, path: Path, probe: Probe) -> list[Boundary]:
+    """Step the path once, from its start, where the machine stands; all its boundaries in order.
+
+    The machine stands at the path's end, or at a `hlt`, afterwards. PathError if it comes to
+    neither within `max_instructions`.
+    """
+    ends = {images.resolve(end) for end in path.end}
+    scope = [images.range_of(where) for where in path.scope]
+    hits: dict[tuple[int, int, int, bool], int] = defaultdict(int)
+    gdb = machine.gdb
+    registers = begin(machine, images, path)
+    gdb.set_step_mode(Step.HOLD_ALL)
+    visits: list[Boundary] = []
+    for step in range(path.max_instructions):
+        pc = registers.pc
+        if step and pc in ends:
+            return visits
+        marks = (pc, registers.sp, registers.cpl, registers.interrupts)
+        hits[marks] += 1
+        if not scope or any(pc in where for where in scope):
+            context = probe(machine, registers)
+            visits.append(Boundary(step, pc, hits[marks], *marks[1:], context))
+        if gdb.read(pc, 1, path.cpu) == HLT:
+            return visits
+        gdb.step(path.cpu, STEP_TIMEOUT)
+        registers = gdb.registers(path.cpu)
+    raise PathError(
+        f"path {path.name} does not reach {' or '.join(path.end)} within "
+        f"{path.max_instructions} instructions; it is at {images.name(registers.pc)}"
+    )
+
+
+def select(visits: Iterable[Boundary]) -> list[Boundary]:
+    """The boundaries to strike at: of equal keys (loops, rep) the first, second and last visit."""
+    groups: dict[tuple[int, int | None, str, bool, str], list[Boundary]] = defaultdict(list)
+    for visit in visits:
+        groups[visit.key].append(visit)
+    chosen = {visit.step: visit for group in groups.values() for visit in (*group[:2], group[-1])}
+    return [chosen[step] for step in sorted(chosen)]

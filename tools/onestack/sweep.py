@@ -1,0 +1,381 @@
+# SPDX-License-Identifier: MIT
+"""Inject at each boundary of a path and judge what becomes of the guest: one machine's part.
+
+A round starts at the path's start and ends there. It goes to one boundary, injects, checks that
+each injection enters its handler, asks the oracle, and runs on to the start. Only when the guest
+has not survived is its state restored from a snapshot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+
+from onestack import exitcodes
+from onestack.cpu import cpu_state, gate_address
+from onestack.deadline import Deadline
+from onestack.elf import Images
+from onestack.errors import DeadlineError, Failure, GuestError, OnestackError
+from onestack.events import Event, Shot
+from onestack.gdbstub import Step
+from onestack.inject import NMI
+from onestack.machine import Machine, MachineSpec
+from onestack.oracle import SURVIVED, Oracle, Outcome, UserOracle, Verdict, View
+from onestack.patch import INT3, PatchFault
+from onestack.path import Boundary, Path, PathError, Probe, StackProbe, begin, record
+from onestack.registers import Registers
+
+START_TIMEOUT = 60.0  # seconds to come to a path's start the first time
+REFERENCE_ROUNDS = 3
+FIRST_LOOK = 0.05  # seconds after which a CPU that has not stopped is looked at; then doubled
+ATTEMPTS = 2
+
+
+@dataclass(frozen=True)
+class Target:
+    """The guest to sweep, in a form that another process can be given.
+
+    `ready` is a regular expression that the console must show. `setup` then brings the guest to
+    where the paths are walked, for instance by typing a command. The path's start is passed
+    `warm_up` times before the first round. `patience` is the time in seconds, without any stop,
+    after which a guest counts as hanging. `oracle` and `probe` are made anew in each process.
+    """
+
+    spec: MachineSpec
+    elfs: tuple[FilePath, ...]
+    ready: str = ""
+    setup: Callable[[Machine, Images, Path], None] | None = None
+    oracle: Callable[[Images], Oracle] = UserOracle
+    probe: Callable[[Images], Probe] = StackProbe
+    faults: tuple[PatchFault, ...] = ()
+    warm_up: int = 3
+    patience: float = 2.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one boundary's round came to. Without a verdict it could not be judged: `detail`."""
+
+    boundary: Boundary
+    outcome: Outcome | None
+    detail: str = ""
+
+
+class UnreachedError(OnestackError):
+    """A round did not come to its boundary: the path went another way this time."""
+
+
+class _HangError(Exception):
+    """The guest does not come to any of the places where it is expected."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.detail)
+        self.verdict = verdict
+
+
+class Sweeper:
+    """A machine that plays rounds. Use it as a context manager; open() a path and event first."""
+
+    path: Path
+    event: Event | None
+    oracle: Oracle
+    machine: Machine
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.images = Images.load(*target.elfs)
+        self.probe = target.probe(self.images)
+        self.restores = 0
+        self._stack = contextlib.ExitStack()
+        self._ready_for: object = None
+        self._registers: Registers | None = None
+        self._start = 0
+        self._ends: frozenset[int] = frozenset()
+        self._gates: dict[int, int] = {}
+
+    def __enter__(self) -> Sweeper:
+        """Return the sweeper; the machine is started by open()."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End the machine."""
+        self._stack.close()
+
+    # ---- to the start
+
+    def open(self, path: Path, event: Event | None) -> None:
+        """Prepare for rounds: boot, come to the path's start, plant faults, save, learn."""
+        self.path, self.event = path, event
+        self._start = self.images.resolve(path.start)
+        self._ends = frozenset(self.images.resolve(end) for end in path.end)
+        self._boot()
+        for _ in range(1 + self.target.warm_up):
+            if path.after:
+                self.machine.run_to(self.images.resolve(path.after), START_TIMEOUT)
+            self.machine.run_to(self._start, START_TIMEOUT)
+        for fault in self.target.faults:
+            fault.apply(self.machine, self.images, path.cpu)
+        if event and event.plant:
+            planted = PatchFault("planted breakpoint", event.plant, INT3, expect="nop", length=1)
+            planted.apply(self.machine, self.images, path.cpu)
+        self._gates = {}
+        if event:
+            vectors = {shot.what.vector(self.machine) for shot in event.shots}
+            vectors |= {shot.on for shot in event.shots if shot.on is not None}
+            self._gates = {v: gate_address(self.machine, v, path.cpu) for v in vectors}
+        self.machine.save("start")
+        self._registers = self.machine.gdb.registers(path.cpu)
+        self.oracle = self.target.oracle(self.images)
+        if path.undisturbed:
+            for _ in range(REFERENCE_ROUNDS):
+                self._undisturbed()
+
+    def _boot(self) -> None:
+        """A machine in the state `ready`, running or stopped."""
+        wanted = self.path if self.target.setup else None
+        if self._ready_for == (wanted,) and self.machine.alive:
+            self._restore("ready")
+            return
+        self._stack.close()
+        self.machine = self._stack.enter_context(Machine(self.target.spec))
+        if self.target.ready:
+            self.machine.console.expect(self.target.ready, START_TIMEOUT)
+        if self.target.setup:
+            self.target.setup(self.machine, self.images, self.path)
+        self.machine.pause()
+        self.machine.save("ready")
+        self._ready_for = (wanted,)
+
+    def _restore(self, name: str) -> None:
+        machine = self.machine
+        if machine.gdb.running:
+            machine.pause()
+        machine.gdb.change_breakpoints(frozenset())
+        machine.load(name)
+        machine.console.forget()
+        self._registers = machine.gdb.registers(self.path.cpu)
+        self.restores += 1
+
+    def _recover(self) -> None:
+        """Back to the path's start after a round that did not come there."""
+        try:
+            if self.machine.alive:
+                self._restore("start")
+                return
+        except OnestackError:
+            pass  # it was beyond loading: start anew
+        self._stack.close()
+        self._ready_for = None
+        self.open(self.path, self.event)
+
+    def record(self) -> list[Boundary]:
+        """Step the path once; all its visits. Stands at the start afterwards."""
+        visits = record(self.machine, self.images, self.path, self.probe)
+        self._restore("start")
+        return visits
+
+    # ---- run control
+
+    def _go(self, wanted: frozenset[int], *, exact: bool = False) -> Registers:
+        """Run until the path's CPU is at one of `wanted`, not counting where it stands.
+
+        With `exact` something pending is to strike right here: no step is taken first, and a
+        breakpoint here is withheld.
+        """
+        gdb, cpu = self.machine.gdb, self.path.cpu
+        assert self._registers is not None
+        here = self._registers.pc
+        if here in wanted and not exact:
+            gdb.change_breakpoints(wanted - {here})
+            gdb.set_step_mode(Step.HOLD_ALL)
+            gdb.step(cpu)
+            self._registers = gdb.registers(cpu)
+            if self._registers.pc in wanted:
+                return self._registers
+        gdb.change_breakpoints(wanted - {here} if exact else wanted)
+        while True:
+            gdb.cont()
+            stopped = self._wait()
+            if stopped == cpu:
+                self._registers = gdb.registers(cpu)
+                return self._registers
+            gdb.step_over(stopped)  # another CPU came by
+
+    def _wait(self) -> int:
+        """Wait for a stop; the CPU that stopped. _HangError if there is none for too long."""
+        gdb = self.machine.gdb
+        patience = Deadline(self.target.patience)
+        look, asleep = FIRST_LOOK, None
+        while True:
+            try:
+                return gdb.wait_stop(min(look, patience.remaining or 0.001)).cpu
+            except DeadlineError:
+                pass
+            look *= 2
+            halted = cpu_state(self.machine, self.path.cpu).halted
+            if not halted and not patience.expired:
+                asleep = None
+                continue
+            stop = gdb.interrupt()
+            if stop.signal not in (0, 2):
+                return stop.cpu  # a breakpoint was quicker
+            registers = gdb.registers(self.path.cpu)
+            self._judge_sleep(registers, halted=halted, again=registers.pc == asleep)
+            if patience.expired:
+                where = self.images.name(registers.pc)
+                raise _HangError(Verdict(Outcome.HANG, f"runs on at {where}"))
+            asleep = registers.pc
+            gdb.cont()
+
+    def _judge_sleep(self, registers: Registers, *, halted: bool, again: bool) -> None:
+        """Raise _HangError if the CPU sleeps for good."""
+        if halted and not registers.interrupts:
+            where = self.images.name(registers.pc)
+            raise _HangError(Verdict(Outcome.HANG, f"halted with IF=0 at {where}"))
+        if halted and again:
+            raise _HangError(self.oracle.halted(self._view, registers))
+
+    # ---- rounds
+
+    def _undisturbed(self) -> None:
+        """A round without an event, from which the oracle learns."""
+        self._view = View(self.machine, self.path)
+        self._registers = begin(self.machine, self.images, self.path)
+        try:
+            self.oracle.learn(self._view, self._go(self._ends))
+            fault = self._to_start()
+        except _HangError as hang:
+            fault = hang.verdict
+        if fault is not None:
+            raise PathError(f"path {self.path.name}, undisturbed: {fault.detail}")
+
+    def _to_start(self) -> Verdict | None:
+        """Run on to the path's start, unless the oracle finds a fault on the way."""
+        passed_after = not self.path.after
+        after = self.images.resolve(self.path.after) if self.path.after else 0
+        while True:
+            assert self._registers is not None
+            if passed_after and self._registers.pc == self._start:
+                return None
+            asked = self.oracle.stops(self._view)
+            registers = self._go(asked | {self._start if passed_after else after})
+            if registers.pc == after and not passed_after:
+                passed_after = True
+            elif registers.pc in asked:
+                verdict = self.oracle.stop(self._view, registers)
+                if verdict is not None:
+                    return verdict
+
+    def _reach(self, boundary: Boundary) -> None:
+        """From the start to a boundary."""
+        registers = begin(self.machine, self.images, self.path)
+        self._registers = registers
+        hits = 0
+        first = True
+        while True:
+            marks = (registers.pc, registers.sp, registers.cpl, registers.interrupts)
+            hits += marks == boundary.marks
+            if marks == boundary.marks and hits == boundary.hit:
+                return
+            if not first and registers.pc in self._ends:
+                raise UnreachedError(f"the path ended before visit {boundary.hit} of it")
+            first = False
+            registers = self._go(self._ends | {boundary.address})
+
+    def _fire(self, shots: list[Shot]) -> None:
+        for shot in shots:
+            self._view.owed.append(shot.what.vector(self.machine))
+            shot.what.fire(self.machine)
+
+    def _strike(self) -> Verdict:
+        """Inject where the machine stands; follow the event to the path's start."""
+        view, event = self._view, self.event
+        assert event is not None
+        self.oracle.strike(view)
+        self._fire(event.at_boundary())
+        exact = True
+        while True:
+            asked = self.oracle.stops(view)
+            triggers = {shot.on for shot in event.shots} - {None} - set(view.arrived)
+            gates = {self._gates[v] for v in (*view.owed, *triggers) if v is not None}
+            registers = self._go(self._ends | asked | gates, exact=exact)
+            exact = False
+            if registers.pc in gates:
+                exact = self._arrive(registers.pc)
+                continue
+            verdict = None
+            if registers.pc in asked:
+                verdict = self.oracle.stop(view, registers)
+            if verdict is None and registers.pc in self._ends:
+                return self._at_end(registers)
+            if verdict is not None:
+                return verdict
+
+    def _arrive(self, gate: int) -> bool:
+        """A handler was entered. Fires what follows; whether it strikes at once."""
+        view, event = self._view, self.event
+        assert event is not None
+        vector = next(v for v, address in self._gates.items() if address == gate)
+        fresh = vector not in view.arrived
+        view.arrived.append(vector)
+        if vector in view.owed:
+            view.owed.remove(vector)
+        if not fresh:
+            return False
+        shots = event.on_arrival(vector)
+        self._fire(shots)
+        # in its own handler, and in that of a breakpoint inside it, an NMI is held back
+        return any(shot.what.vector(self.machine) != NMI or vector != NMI for shot in shots)
+
+    def _at_end(self, registers: Registers) -> Verdict:
+        view = self._view
+        if view.owed:
+            missing = ", ".join(map(str, view.owed))
+            return Verdict(Outcome.LOST, f"the handler of vector {missing} was never entered")
+        return self.oracle.end(view, registers) or self._to_start() or SURVIVED
+
+    def round(self, boundary: Boundary) -> Verdict:
+        """Strike at one boundary and judge. Stands at the path's start afterwards.
+
+        UnreachedError if the boundary is not reached; the state is then not restored.
+        """
+        self._view = View(self.machine, self.path, self.event, boundary)
+        try:
+            self._reach(boundary)
+        except _HangError as hang:
+            raise UnreachedError(f"before the boundary: {hang}") from hang
+        self._view.before = self._registers
+        try:
+            verdict = self._strike()
+        except _HangError as hang:
+            verdict = hang.verdict
+        except GuestError as error:
+            verdict = _verdict_of(error)
+        if verdict.outcome is not Outcome.SURVIVED:
+            self._recover()
+        return verdict
+
+    def judge(self, boundary: Boundary) -> Cell:
+        """Play a boundary's round, again if it was not reached. The guest's faults do not raise."""
+        reason = ""
+        for _ in range(ATTEMPTS):
+            try:
+                verdict = self.round(boundary)
+                return Cell(boundary, verdict.outcome, verdict.detail)
+            except OnestackError as error:
+                reason = str(error)
+                self._recover()
+        return Cell(boundary, None, reason)
+
+
+def _verdict_of(error: GuestError) -> Verdict:
+    """The outcome of a guest that failed by itself."""
+    if error.kind is Failure.EXITED:
+        status = error.status or 0
+        if status == exitcodes.PANIC or (status & 1 and status > 1):
+            return Verdict(Outcome.PANIC, f"the guest ended QEMU with {error.detail}")
+        raise error
+    outcome = Outcome.RESET if error.kind is Failure.RESET else Outcome.PANIC
+    return Verdict(outcome, error.detail)
