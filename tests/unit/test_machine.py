@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TOY, toy_spec
+from conftest import TOY, gone, toy_spec, wait_gone
 from onestack import artefacts
 from onestack.console import Console
 from onestack.deadline import Deadline
@@ -25,20 +25,6 @@ from onestack.machine import Machine, MachineSpec, QemuError
 from onestack.watch import Watch
 
 LATENCY = 0.1  # seconds that a failure may take from the host's side of the wire to the test
-
-
-def gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
-def wait_gone(pid: int) -> bool:
-    deadline = Deadline(5.0)
-    while not gone(pid) and not deadline.expired:
-        time.sleep(0.01)
-    return gone(pid)
 
 
 @pytest.fixture

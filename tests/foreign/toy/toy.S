@@ -19,6 +19,7 @@
     .set TSS, 0x28
     .set LAPIC, 0xfee00000
     .set COM1, 0x3f8
+    .set BREAKPOINT, 3
     .set FIRST_IRQ, 0x20
     .set TIMER_VECTOR, 0x20
     .set TIMER_PERIOD, 2000000
@@ -173,8 +174,8 @@ function vector_stubs
 end vector_stubs
 
 /*
- * From a vector stub: thread's kernel stack, IF=0, vector and error code pushed. Up to the
- * `swapgs` an NMI finds ring 0 in CS and the user's GS: hole 1; the same after the last one.
+ * From a vector stub, with the vector and an error code pushed: thread's kernel stack, IF=0. Up
+ * to the `swapgs` an NMI finds ring 0 in CS and the user's GS: hole 1; after the last one again.
  */
 function trap_common
     testb $3, 24(%rsp)
@@ -196,6 +197,8 @@ function trap_common
     push %r14
     push %r15
     cld
+    cmpq $BREAKPOINT, FRAME_VECTOR(%rsp)
+    je trap_return
     cmpq $FIRST_IRQ, FRAME_VECTOR(%rsp)
     jb panic
     mov $LAPIC, %edi
@@ -235,6 +238,8 @@ function nmi_entry
     jz 1f
     swapgs
 1:  incq %gs:CPU_NMIS
+nmi_nop:
+    nop                               /* the harness plants a breakpoint here */
     testb $3, 8(%rsp)
     jz 2f
     swapgs

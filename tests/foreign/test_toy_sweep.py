@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: MIT
+"""The sweep finds the toy kernel's well-known holes, and planted faults, at the right places."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path as FilePath
+
+import pytest
+from conftest import wait_gone
+from onestack.campaign import Campaign, Labels, Part, PartResult, write
+from onestack.elf import Images
+from onestack.errors import UsageError
+from onestack.events import Event, standard_events
+from onestack.patch import PatchFault
+from onestack.path import Path, PathError
+from onestack.sweep import Cell, Sweeper
+from onestack.symbolize import Symbolizer
+from toy_target import IRQ, NULL, PATHS, YIELD, target
+
+EVENTS = standard_events(breakpoint_at="nmi_nop")
+NMI = EVENTS["nmi"]
+
+
+def sweep(path: Path, event: Event, *faults: PatchFault, limit: int = 0) -> PartResult:
+    campaign = Campaign(target(*faults, patience=1.0), [Part(path, event)], limit=limit)
+    [result] = campaign.run()
+    assert not result.unreached
+    return result
+
+
+def failed_at(result: PartResult, images: Images) -> list[str]:
+    """The instructions at which the guest did not survive, as assembly without operands."""
+    cells = result.failures
+    found = []
+    for cell in cells:
+        instruction = images.instruction(cell.boundary.address)
+        assert instruction is not None
+        found.append(f"{images.name(cell.boundary.address)} {instruction.mnemonic}")
+    return found
+
+
+# ---- the holes that a naive kernel has
+
+
+def test_system_call_has_both_holes_on_either_side(toy_images: Images) -> None:
+    result = sweep(NULL, NMI)
+    assert failed_at(result, toy_images) == [
+        "syscall_entry swapgs",
+        "syscall_entry+0x3 mov",  # saves the user's stack pointer
+        "syscall_entry+0xc mov",  # loads the kernel's
+        "syscall_exit+0x5 swapgs",
+        "syscall_exit+0x8 sysretq",
+    ]
+    details = [cell.detail for cell in result.failures]
+    assert all("user stack changed from rsp-0x" in detail for detail in details)
+    # only before the first swapgs and after the last one is the NMI counted in the user's memory
+    assert ["user_tls" in detail for detail in details] == [True, False, False, False, True]
+
+
+def test_interrupt_has_the_swapgs_hole_on_either_side(toy_images: Images) -> None:
+    result = sweep(IRQ, NMI)
+    places = failed_at(result, toy_images)
+    assert places[-2:] == ["trap_return+0x21 add", "trap_return+0x25 iretq"]
+    assert places[-3] == "trap_common+0x7 swapgs"
+    assert len(places) == 8
+    assert all("user_tls" in cell.detail for cell in result.failures)
+    assert not any("user stack" in cell.detail for cell in result.failures)
+
+
+def test_switch_has_the_holes_of_both_threads(toy_images: Images) -> None:
+    places = failed_at(sweep(YIELD, NMI), toy_images)
+    assert places.count("syscall_entry swapgs") == 2
+    assert places.count("syscall_exit+0x8 sysretq") == 2
+
+
+def test_an_irq_does_no_harm(toy_images: Images) -> None:
+    for path in PATHS:
+        result = sweep(path, EVENTS["irq"])
+        assert result.outcomes() == {"survived": len(result.cells)}, failed_at(result, toy_images)
+
+
+def test_machine_check_without_cr4_mce_is_a_reset() -> None:
+    result = sweep(NULL, EVENTS["mc"])
+    assert result.outcomes() == {"reset": len(result.cells)}
+    assert all("triple fault" in cell.detail for cell in result.failures)
+
+
+@pytest.mark.parametrize("name", ["nmi-pair", "nmi+irq", "nmi-with-breakpoint"])
+def test_more_than_an_nmi_does_the_harm_of_one(name: str, toy_images: Images) -> None:
+    alone, more = sweep(NULL, NMI), sweep(NULL, EVENTS[name])
+    assert set(failed_at(alone, toy_images)) <= set(failed_at(more, toy_images))
+
+
+def test_two_cpus() -> None:
+    campaign = Campaign(target(cores=2), [Part(NULL, NMI)])
+    [result] = campaign.run()
+    assert result.outcomes() == {"survived": 15, "corrupted": 5}
+
+
+# ---- planted faults are found, and where
+
+
+def test_clobbered_register_is_found_where_it_is_live(toy_images: Images) -> None:
+    fault = PatchFault(
+        "ecx", "nmi_entry+0xa", b"\xb9\x00\x00\x00\x00", expect="inc"
+    )  # mov $0, %ecx
+    places = failed_at(sweep(NULL, NMI, fault), toy_images)
+    # rcx is the return address from SYSCALL to its push, and from its pop to SYSRET
+    assert "syscall_entry+0x15 push" in places
+    assert "syscall_entry+0x1f push" in places
+    assert "syscall_entry+0x20 sti" not in places
+    assert "syscall_exit+0x1 pop" not in places
+    assert "syscall_exit+0x2 pop" in places
+
+
+def test_endless_loop_is_a_hang_and_where() -> None:
+    fault = PatchFault("loop", "nmi_nop", b"\xeb\xfe", length=6)
+    result = sweep(NULL, NMI, fault, limit=2)
+    assert result.outcomes() == {"hang": 2}
+    assert result.failures[0].detail == "runs on at nmi_nop"
+
+
+def test_halt_with_interrupts_off_is_a_hang() -> None:
+    fault = PatchFault("halt", "nmi_nop", b"\xfa\xf4", length=6)
+    result = sweep(NULL, NMI, fault, limit=2)
+    assert result.outcomes() == {"hang": 2}
+    assert result.failures[0].detail.startswith("halted with IF=0 at nmi_nop")
+
+
+def test_panic_is_told_in_the_guests_own_words() -> None:
+    fault = PatchFault("ud2", "nmi_nop", b"\x0f\x0b", length=6)
+    result = sweep(NULL, NMI, fault, limit=2)
+    assert result.outcomes() == {"panic": 2}
+    assert "toy: panic: vector 0000000000000006" in result.failures[0].detail
+
+
+def test_self_check_of_the_user_program_counts(toy_images: Images) -> None:
+    # the end lies behind the program's checks: user_fail is reached before it
+    result = sweep(Path("late", "user_null", ("user_yield",)), NMI)
+    assert any("own check failed, at user_fail" in cell.detail for cell in result.failures)
+    assert failed_at(result, toy_images)[0] == "syscall_entry swapgs"
+
+
+def test_event_that_cannot_arrive_is_lost() -> None:
+    masked = Path("masked", "syscall_entry", ("syscall_entry+0x20",))  # up to the sti
+    result = sweep(masked, EVENTS["irq"])
+    assert result.outcomes() == {"lost": len(result.cells)}
+
+
+def test_breakpoint_beside_a_nop_is_refused() -> None:
+    event = Event("x", NMI.shots, plant="nmi_entry")
+    with pytest.raises(UsageError, match="not nop"):
+        sweep(NULL, event)
+
+
+def test_path_that_leads_nowhere() -> None:
+    nowhere = Path("nowhere", "user_null", ("panic",), undisturbed=False, max_instructions=200)
+    with pytest.raises(PathError, match="does not reach panic within 200"):
+        sweep(nowhere, NMI)
+
+
+def test_every_injection_strikes_its_boundary(toy_images: Images) -> None:
+    """The frame that the NMI pushes holds the boundary's address, at each of them."""
+    with Sweeper(target()) as sweeper:
+        sweeper.open(YIELD, NMI)
+        gate = toy_images.resolve("nmi_entry")
+        saved = []
+        go = sweeper._go
+
+        def watched(wanted: frozenset[int], *, exact: bool = False) -> object:
+            registers = go(wanted, exact=exact)
+            if registers.pc == gate:
+                frame = sweeper.machine.gdb.read(registers.sp, 8)
+                saved.append(int.from_bytes(frame, "little"))
+            return registers
+
+        sweeper._go = watched  # type: ignore[method-assign,assignment]
+        visits = sweeper.record()
+        for boundary in visits:
+            assert sweeper.judge(boundary).outcome is not None
+        assert saved == [boundary.address for boundary in visits]
+
+
+# ---- the campaign around it
+
+
+def test_processes_do_not_change_the_verdicts() -> None:
+    parts = [Part(NULL, NMI), Part(IRQ, EVENTS["irq"]), Part(IRQ, NMI)]
+    alone = Campaign(target(), parts).run()
+    together = Campaign(target(), parts, processes=2).run()
+    assert [r.cells for r in alone] == [r.cells for r in together]
+
+
+def test_stopped_campaign_goes_on_where_it_stopped(tmp_path: FilePath) -> None:
+    state = tmp_path / "state"
+    parts = [Part(NULL, NMI), Part(IRQ, NMI)]
+    whole = Campaign(target(), parts).run()
+    seen: list[Cell] = []
+
+    def stop_soon(_part: Part, cell: Cell) -> None:
+        seen.append(cell)
+        if len(seen) == 25:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Campaign(target(), parts, state=state).run(stop_soon)
+    state.write_text(state.read_text() + '{"part": "cut sho')  # killed while it wrote
+    rest = Campaign(target(), parts, state=state)
+    results = rest.run()
+    assert rest.resumed == 25
+    assert [r.cells for r in results] == [r.cells for r in whole]
+
+
+def test_state_of_another_campaign_is_not_taken_over(tmp_path: FilePath) -> None:
+    state = tmp_path / "state"
+    Campaign(target(), [Part(NULL, NMI)], state=state, limit=4).run()
+    fault = PatchFault("halt", "nmi_nop", b"\xfa\xf4", length=6)
+    other = Campaign(target(fault), [Part(NULL, NMI)], state=state, limit=4)
+    other.run()
+    assert other.resumed == 0
+
+
+def test_killed_campaign_leaves_no_process(tmp_path: FilePath) -> None:
+    script = tmp_path / "campaign.py"
+    script.write_text(
+        "from toy_target import *\n"
+        "from onestack.campaign import *\n"
+        "from onestack.events import standard_events\n"
+        "if __name__ == '__main__':\n"
+        "    def tell(part, cell): print('one', flush=True)\n"
+        "    parts = [Part(p, e) for p in PATHS for e in standard_events().values()]\n"
+        "    Campaign(target(), parts, processes=2).run(tell)\n"
+    )
+    here = FilePath(__file__).resolve().parent
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        env={"PYTHONPATH": f"{here}:{here.parent}", "PATH": "/usr/bin:/bin"},
+        text=True,
+    ) as python:
+        assert python.stdout is not None
+        assert python.stdout.readline() == "one\n"
+        family = descendants(python.pid)
+        assert len(family) >= 4  # two workers, two QEMUs
+        python.send_signal(signal.SIGKILL)
+    for pid in family:
+        assert wait_gone(pid), f"process {pid} outlived its campaign"
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below one."""
+    found = []
+    for task in FilePath(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (task / "children").read_text().split()):
+            found += [child, *descendants(child)]
+    return found
+
+
+def test_files_are_as_the_format_says(tmp_path: FilePath, toy_images: Images) -> None:
+    path = tmp_path / "sweep.json"
+    symbolizer = Symbolizer(toy_images)
+    results = Campaign(target(), [Part(NULL, NMI)], Labels("tcb", "ist", 1)).run()
+    cells = write(results, symbolizer, path, "7.2")
+    content = json.loads(path.read_text())
+    assert set(content) == {"schema", "commit", "qemu", "paths"}
+    [entry] = content["paths"]
+    assert entry["name"] == "null"
+    assert (entry["entry"], entry["nmi"], entry["event"]) == ("tcb", "ist", "nmi")
+    assert entry["boundaries"] == 20
+    assert entry["outcomes"] == {"survived": 15, "corrupted": 5}
+    assert set(entry) == {
+        *("name", "entry", "nmi", "event", "cores", "boundaries", "outcomes", "failures")
+    }
+    first = entry["failures"][0]
+    assert first["symbol"] == "syscall_entry"
+    assert int(first["address"], 16) == toy_images.resolve("syscall_entry")
+    assert set(first) == {"address", "symbol", "outcome", "detail"}
+    [detail] = json.loads(cells.read_text())["paths"]
+    assert len(detail["cells"]) == 20
+    assert detail["cells"][1]["stack"] == "user A"
+    assert "toy.S:" in detail["cells"][1]["source"]
+    # another guest's results stay, the same part's are replaced
+    others = Campaign(target(), [Part(NULL, NMI)], Labels("tcb", "rsp0", 1), limit=2).run()
+    write([*others, *results], symbolizer, path, "7.2")
+    assert len(json.loads(path.read_text())["paths"]) == 2
