@@ -10,6 +10,8 @@ import sys
 from pathlib import Path as FilePath
 
 import pytest
+from toy_target import IRQ, NULL, PATHS, YIELD, target
+
 from conftest import wait_gone
 from onestack.campaign import Campaign, Labels, Part, PartResult, write
 from onestack.elf import Images
@@ -19,7 +21,6 @@ from onestack.patch import PatchFault
 from onestack.path import Path, PathError
 from onestack.sweep import Cell, Sweeper
 from onestack.symbolize import Symbolizer
-from toy_target import IRQ, NULL, PATHS, YIELD, target
 
 EVENTS = standard_events(breakpoint_at="nmi_nop")
 NMI = EVENTS["nmi"]
