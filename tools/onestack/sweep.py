@@ -280,7 +280,10 @@ class Sweeper:
             if marks == boundary.marks and hits == boundary.hit:
                 return
             if not first and registers.pc in self._ends:
-                raise UnreachedError(f"the path ended before visit {boundary.hit} of it")
+                raise UnreachedError(
+                    f"the path ended before visit {boundary.hit} of it",
+                    "If other paths come by its start too, say what comes `after`",
+                )
             first = False
             registers = self._go(self._ends | {boundary.address})
 
