@@ -23,4 +23,12 @@ void fault_user(struct core *core, struct thread *self, unsigned vector, uint64_
 bool fault_to_pager(struct core *core, struct thread *self, struct space *space, uint64_t address,
                     uint64_t error, continuation_fn *retry);
 
+/* For endpoint.c and ipc.c: `from` (FAULTING, out of the queue) gives its message to `to`, whose caller
+ * it is then. Returns the message's descriptor, for to's rax. */
+int64_t fault_deliver(struct core *core, struct thread *from, struct thread *to);
+/* The answer to a FAULTED thread, which has left its server (kernel/abi/fault.h). */
+void fault_verdict(struct core *core, struct thread *thread, uint64_t info);
+/* A fault's wait is over. */
+void fault_forget(struct thread *thread);
+
 #endif

@@ -181,18 +181,12 @@ static enum step move_message(struct core *core, struct thread *driver, struct t
 
 /* ---- what follows ---- */
 
-/* The server has a new caller; one that it never answered learns so. */
-static void take_caller(struct core *core, struct thread *server, struct thread *caller)
+void ipc_take_caller(struct core *core, struct thread *server, struct thread *caller,
+                     enum thread_state state)
 {
-    struct thread *old = server->caller;
-
-    caller->state = THREAD_REPLY;
+    caller->state = (uint8_t)state;
     caller->server = server;
     server->caller = caller;
-    if (old) {
-        old->server = NULL;
-        thread_wake(core, old, E_NOREPLY);
-    }
     thread_inherit(core, server);
 }
 
@@ -200,7 +194,7 @@ static void deliver(struct core *core, struct thread *from, struct thread *to)
 {
     memcpy(&to->frame, &from->frame, FRAME_MESSAGE_WORDS * sizeof(uint64_t));
     to->frame.rdx = from->badge;
-    thread_wake(core, to, (int64_t)(from->info & (INFO_USER_MASK | INFO_FAULT)));
+    thread_wake(core, to, (int64_t)(from->info & INFO_USER_MASK));
 }
 
 /* The driver's own call is over, with `result`, unless there is a second half: the receive. */
@@ -213,6 +207,11 @@ static int64_t driver_done(struct core *core, struct thread *driver, int64_t res
     return result;
 }
 
+int64_t ipc_replied(struct core *core, struct thread *server)
+{
+    return driver_done(core, server, E_OK);
+}
+
 static int64_t arrived(struct core *core, struct thread *driver, struct thread *from,
                        struct thread *to)
 {
@@ -221,7 +220,7 @@ static int64_t arrived(struct core *core, struct thread *driver, struct thread *
     from->flags &= (uint8_t)~THREAD_FLAG_CALL;
     deliver(core, from, to);
     if (call) {
-        take_caller(core, to, from);
+        ipc_take_caller(core, to, from, THREAD_REPLY);
     } else if (from != driver) {
         thread_wake(core, from, E_OK);
     }
@@ -309,17 +308,11 @@ void ipc_abandon(struct core *core, struct thread *thread, int64_t error)
     }
 }
 
-/* ---- callers and their priority ---- */
+/* ---- priority ---- */
 
-void ipc_drop_callers(struct core *core, struct thread *server, int64_t error)
+static bool waits_for_answer(const struct thread *thread)
 {
-    struct thread *caller = server->caller;
-
-    server->caller = NULL;
-    if (caller) {
-        caller->server = NULL;
-        thread_wake(core, caller, error);
-    }
+    return thread->state == THREAD_REPLY || thread->state == THREAD_FAULTED;
 }
 
 void thread_inherit(struct core *core, struct thread *thread)
@@ -337,6 +330,6 @@ void thread_inherit(struct core *core, struct thread *thread)
             return;
         }
         thread_set_effective(core, thread, priority);
-        thread = thread->state == THREAD_REPLY ? thread->server : NULL;
+        thread = waits_for_answer(thread) ? thread->server : NULL;
     }
 }

@@ -24,8 +24,11 @@ int64_t ipc_transfer(struct core *core, struct thread *driver, struct thread *fr
 /* `thread` leaves a long copy, as driver or as the other one: the partner's call ends with `error`. */
 void ipc_abandon(struct core *core, struct thread *thread, int64_t error);
 
-/* `server` goes without replying to its last caller: the call ends with `error`. Saved ones stay (reply.h). */
-void ipc_drop_callers(struct core *core, struct thread *server, int64_t error);
+/* The server, who has no caller, has a new one, in REPLY or FAULTED. */
+void ipc_take_caller(struct core *core, struct thread *server, struct thread *caller,
+                     enum thread_state state);
+/* A reply that moved no message has been given: what follows for the server. Its call's result. */
+int64_t ipc_replied(struct core *core, struct thread *server);
 
 /*
  * Priority inheritance: a thread has the highest priority among its own and those of the threads that

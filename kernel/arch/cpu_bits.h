@@ -45,6 +45,7 @@
 #define RFLAGS_NT (1 << 14)
 #define RFLAGS_RF (1 << 16)
 #define RFLAGS_AC (1 << 18)
+#define RFLAGS_ID (1 << 21)
 #define RFLAGS_STATUS 0x8d5 /* CF PF AF ZF SF OF */
 
 #endif

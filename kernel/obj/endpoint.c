@@ -4,6 +4,7 @@
 
 #include "kernel/abi/message.h"
 #include "kernel/arch/entry.h"
+#include "kernel/fault.h"
 #include "kernel/ipc.h"
 #include "kernel/mm/kmem.h"
 #include "kernel/obj/cap.h"
@@ -132,11 +133,28 @@ int64_t endpoint_receive(struct core *core, struct thread *self)
         result = enqueue(core, self, endpoint, &endpoint->receivers, THREAD_RECEIVING);
     }
     lock_release(&endpoint->object.lock);
+    if (sender && sender->state == THREAD_FAULTING) {
+        return fault_deliver(core, sender, self);
+    }
     return sender ? ipc_transfer(core, self, sender, self) : result;
+}
+
+/* Its reply does not come: self goes on without having given or saved it. */
+static void drop_caller(struct core *core, struct thread *self)
+{
+    struct thread *caller = self->caller;
+
+    if (caller) {
+        self->caller = NULL;
+        caller->server = NULL;
+        thread_wait_failed(core, caller, E_NOREPLY);
+        thread_inherit(core, self);
+    }
 }
 
 int64_t sys_receive(struct core *core, struct thread *self)
 {
+    drop_caller(core, self);
     ARG1(self) &= INFO_EXTRA;
     return endpoint_receive(core, self);
 }
@@ -147,8 +165,12 @@ static int64_t reply_to(struct core *core, struct thread *self, struct thread *c
     self->info = ARG1(self);
     self->badge = 0;
     caller->server = NULL;
-    timer_cancel(core, caller);
     thread_inherit(core, self);
+    if (caller->state == THREAD_FAULTED) {
+        fault_verdict(core, caller, self->info);
+        return ipc_replied(core, self);
+    }
+    timer_cancel(core, caller);
     return ipc_transfer(core, self, self, caller);
 }
 
@@ -160,7 +182,7 @@ int64_t sys_reply(struct core *core, struct thread *self)
         return E_INVAL;
     }
     if (ARG0(self) != 0) {
-        int64_t error = reply_take(self, ARG0(self), &caller);
+        int64_t error = reply_take(core, self, ARG0(self), &caller);
 
         if (error != E_OK) {
             return error;
@@ -191,49 +213,69 @@ int64_t sys_reply_receive(struct core *core, struct thread *self)
 
 /* ---- leaving ---- */
 
+/* Or are its reply's rights in a capability? (`waits_on` may be anything in the first case.) */
+static bool is_last_caller(const struct thread *thread)
+{
+    return thread->server && thread->server->caller == thread;
+}
+
 static struct wait_queue *queue_of(const struct thread *thread)
 {
     struct endpoint *endpoint = (struct endpoint *)thread->waits_on;
 
     switch (thread->state) {
     case THREAD_SENDING:
+    case THREAD_FAULTING:
         return &endpoint->senders;
     case THREAD_RECEIVING:
         return &endpoint->receivers;
     case THREAD_WAITING:
         return &((struct notification *)thread->waits_on)->waiters;
-    case THREAD_REPLY: /* saved in a reply object; else in no queue */
-        return thread->waits_on ? &thread->server->saved_callers : NULL;
+    case THREAD_REPLY: /* saved in a reply object, whose saver lives; else in no queue */
+    case THREAD_FAULTED:
+        return thread->server && !is_last_caller(thread) ? &thread->server->saved_callers : NULL;
     default:
         return NULL;
     }
 }
 
-void thread_leave_wait(struct core *core, struct thread *thread)
+/* It does not wait for a reply any more, wherever the right to give it is. */
+static void leave_server(struct core *core, struct thread *thread)
+{
+    struct thread *server = thread->server;
+
+    if (is_last_caller(thread)) {
+        server->caller = NULL;
+    } else {
+        reply_forget(thread);
+    }
+    thread->server = NULL;
+    thread_inherit(core, server);
+}
+
+static void leave_queue(struct thread *thread)
 {
     struct wait_queue *queue = queue_of(thread);
+    struct object *object = thread->waits_on;
 
-    timer_cancel(core, thread);
-    if (queue && thread->state != THREAD_REPLY) {
-        struct object *object = thread->waits_on;
-
+    if (queue) {
         lock_acquire(&object->lock);
         wait_queue_remove(queue, thread);
         lock_release(&object->lock);
         thread->waits_on = NULL;
     }
-    ipc_abandon(core, thread, E_CANCELED);
-    if ((thread->state == THREAD_REPLY || thread->state == THREAD_FAULTED) && thread->server) {
-        struct thread *server = thread->server;
+}
 
-        if (server->caller == thread) {
-            server->caller = NULL;
-        } else {
-            reply_forget(thread);
-        }
-        thread->server = NULL;
-        thread_inherit(core, server);
+void thread_leave_wait(struct core *core, struct thread *thread)
+{
+    timer_cancel(core, thread);
+    if (thread->state == THREAD_REPLY || thread->state == THREAD_FAULTED) {
+        leave_server(core, thread);
+    } else {
+        leave_queue(thread);
     }
+    fault_forget(thread);
+    ipc_abandon(core, thread, E_CANCELED);
     thread->flags &= (uint8_t)~(THREAD_FLAG_CALL | THREAD_FLAG_REPLIES);
 }
 
@@ -268,8 +310,7 @@ bool endpoint_destroy(struct core *core, struct thread *self, struct object *obj
         }
         lock_release(&object->lock);
         if (thread) {
-            thread->flags &= (uint8_t)~THREAD_FLAG_CALL;
-            thread_wake(core, thread, E_DEAD);
+            thread_wait_failed(core, thread, E_DEAD);
         }
     } while (thread && !preemption_wanted(core));
     return thread == NULL;

@@ -16,11 +16,16 @@ _Static_assert(sizeof(struct notification) <= 64, "a slab of 64");
 /* Set bits and hand them to a waiter or to the bound thread if it receives. Any core, IF=1. */
 void notification_signal(struct core *core, struct notification *notification, uint64_t bits);
 
+/* The end of what `*watcher` watches: signal it and let it go. */
+void notification_watch_end(struct core *core, struct notification **watcher, uint64_t bits);
+
 /*
  * For receive: take the bits of the notification that self is bound to, 0 = none. To be called once
  * before self stands in the endpoint's queue and, with several cores, once after.
  */
 uint64_t notification_take_bound(struct thread *self);
+/* E_BUSY: either has a binding already. */
+int notification_bind(struct notification *notification, struct thread *thread);
 /* The thread's binding goes, either side ending. */
 void notification_unbind(struct thread *thread);
 

@@ -2,6 +2,7 @@
 /* Life and death of objects: references, the list of what has yet to be destroyed, freeing. */
 #include "kernel/obj/object.h"
 
+#include "kernel/arch/entry.h"
 #include "kernel/mm/kmem.h"
 #include "kernel/obj/cap.h"
 #include "kernel/obj/endpoint.h"
@@ -16,7 +17,7 @@
 #define LINK_IN_TREE offsetof(struct object, caps)
 
 static const struct object_ops ops[OBJ_TYPE_COUNT] = {
-    [OBJ_THREAD] = {sizeof(struct thread), LINK_IN_TREE, thread_destroy, NULL},
+    [OBJ_THREAD] = {0 /* THREAD_MEMORY */, LINK_IN_TREE, thread_destroy, NULL},
     [OBJ_SPACE] = {sizeof(struct space), offsetof(struct space, reap_next), space_destroy,
                    space_free},
     [OBJ_ENDPOINT] = {sizeof(struct endpoint), offsetof(struct endpoint, reap_next),
@@ -50,7 +51,11 @@ void object_ref(struct object *object)
  */
 static void object_free_deferred(struct object *object, struct quota *quota)
 {
-    kmem_free(quota, object, ops[object->type].size);
+    if (object->type == OBJ_THREAD) {
+        kmem_free(quota, (uint8_t *)object - ENTRY_THREAD_EXTRA, THREAD_MEMORY);
+    } else {
+        kmem_free(quota, object, ops[object->type].size);
+    }
 }
 
 /* Freeing one gives back its reference to its account, which may be the last, and so on. */
@@ -80,6 +85,18 @@ void object_end(struct thread *self, struct object *object)
     object_ref(object); /* the list's */
     *reap_link(object) = self->reap;
     self->reap = object;
+}
+
+void object_take_list(struct thread *self, struct thread *other)
+{
+    while (other->reap) {
+        struct object *object = other->reap;
+        struct object **link = reap_link(object);
+
+        other->reap = *link;
+        *link = self->reap;
+        self->reap = object;
+    }
 }
 
 /* What destroying one object ends comes before the rest of it. */

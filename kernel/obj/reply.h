@@ -17,16 +17,15 @@ struct reply {
 _Static_assert(sizeof(struct reply) <= 64, "a slab of 64");
 
 /*
- * The caller's wait is over, whatever the reason: it leaves its server's queue of saved callers and
- * the reply object, which is good for nothing from here on. Its server inherits anew
- * by the caller of this function (thread_inherit).
+ * The caller that self's reply capability stands for, taken out of the reply object and its server's
+ * queue: it waits for self's answer and for nobody else's. The capability goes. E_NOREPLY: the
+ * caller does not wait any more.
+ */
+int reply_take(struct core *core, struct thread *self, cap_t handle, struct thread **caller);
+/*
+ * The caller's wait is over, whatever the reason: it leaves the reply object, which is good for
+ * nothing from here on, and its server's queue. Inheritance is left to the caller of this function.
  */
 void reply_forget(struct thread *caller);
-
-/*
- * For sys_reply: use the reply capability `handle` up. E_OK and its caller, who waits for nobody
- * then; E_NOREPLY if that one's wait is over; or why the capability is none.
- */
-int reply_take(struct thread *self, cap_t handle, struct thread **caller);
 
 #endif

@@ -11,6 +11,7 @@
 
 struct core;
 struct fpu_state;
+struct memory;
 struct notification;
 struct space;
 struct thread;
@@ -25,6 +26,7 @@ enum thread_state {
     THREAD_SLEEPING,
     THREAD_COPYING,   /* in a long copy that another thread, `server`, drives */
     THREAD_FAULTED,   /* its fault message is out; waits for the handler's verdict */
+    THREAD_FAULTING,  /* with its fault message in an endpoint's queue of senders */
     THREAD_DEAD
 };
 
@@ -64,7 +66,7 @@ struct thread {
     struct space *space;
     uint64_t cr3;           /* its space's, copied: the switch compares two TCBs */
     struct thread *caller;  /* who waits for our reply, or NULL */
-    struct thread *server;  /* in THREAD_REPLY: whose `caller` or saved caller we are, or NULL */
+    struct thread *server;  /* in REPLY, FAULTED: whose `caller` or saved caller we are, or NULL */
     struct object *waits_on; /* endpoint, notification or saved reply, while in its queue */
     uint64_t info;          /* message descriptor of a queued send (kernel/abi/message.h) */
     uint64_t badge;         /* badge of a queued send */
@@ -80,7 +82,6 @@ struct thread {
     uint64_t words[4];      /* the continuation's own */
     uint64_t deadline;      /* TSC, while THREAD_FLAG_TIMER */
     struct thread *timer_next, *timer_prev; /* in that slot */
-    uint64_t slice;         /* TSC ticks left of its time slice */
     uint64_t cpu_time;      /* TSC ticks it has run, until it was last switched in */
     struct fpu_state *fpu;  /* NULL: never used it */
     uint64_t handler;       /* user address of its signal handler, 0 = none */
@@ -93,9 +94,19 @@ struct thread {
     uint64_t mail;              /* what the message asks for, one bit each */
     struct thread *group_next;  /* wait_queue.h */
     struct object *reap;        /* objects that it has yet to destroy (object.h) */
-    struct notification *watcher; /* signalled when it ends, */
-    uint64_t watch_bits;        /* with these bits */
+    struct memory *fault_memory; /* FAULTING, FAULTED: it misses a page of this, held by a reference; */
+    uint64_t fault_page;        /* its offset, bit 0: to write. NULL: an exception, in words[0..2] */
+    uint64_t reserve;
 };
+
+/* Inactive, in no space yet; with all the kernel memory that the entry model wants. NULL = none. */
+struct thread *thread_new(struct quota *quota, struct core *core, uint8_t priority, uint8_t ceiling);
+/* Into the space's list; false: the space is ending. */
+bool thread_enter(struct thread *thread, struct space *space);
+/* Where it begins; `rip` has been checked (E9). */
+void thread_set_entry(struct thread *thread, uint64_t rip, uint64_t rsp, uint64_t argument);
+/* It is ready from now on. */
+void thread_begin(struct core *core, struct thread *thread);
 
 /*
  * The thread ends, whatever it does, or goes on ending: out of queues and out of its space; who waits
@@ -106,11 +117,15 @@ bool thread_quit(struct core *core, struct thread *self, struct thread *thread);
 /* self has THREAD_FLAG_ENDING and nothing on its list: it stops for good. */
 void thread_finish(struct core *core, struct thread *self);
 /*
- * What the thread waited for will not come: it is out of the queue; it is woken with `error`, or, if
- * it waited for the answer to its fault, it ends too (on self's list).
+ * What the blocked thread waits for will not come; it is out of all queues. It is woken with `error`;
+ * one whose fault remains unanswered makes its access again if it missed a page, or else ends.
  */
-void thread_wait_failed(struct core *core, struct thread *self, struct thread *thread,
-                        int64_t error);
+void thread_wait_failed(struct core *core, struct thread *thread, int64_t error);
+/* The blocked thread ends, on its own core and at its own priority. It is out of all queues. */
+void thread_end_when_run(struct core *core, struct thread *thread);
+
+/* kmem_alloc's size: the TCB, and what the entry model wants before it. */
+#define THREAD_MEMORY (sizeof(struct thread) + ENTRY_THREAD_EXTRA)
 
 #define THREAD_CANARY 0x6f6e65737461636bULL /* "onestack" */
 

@@ -70,7 +70,7 @@ static uint64_t quota_for(const struct policy *policy)
 static int64_t grant_range(struct process *process, enum grant grant, uint16_t first,
                            uint16_t count)
 {
-    struct result slice = sys_range_slice(own.grants[grant], first, count, own.quota);
+    struct result slice = sys_range_slice(own.grants[grant], first, count);
 
     if (slice.value < 0) {
         return slice.value;

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT */
+#include "kernel/fault.h"
+
+#include "kernel/abi/fault.h"
+#include "kernel/abi/message.h"
+#include "kernel/arch/cpu.h"
+#include "kernel/ipc.h"
+#include "kernel/lib/string.h"
+#include "kernel/mm/kmem.h"
+#include "kernel/obj/endpoint.h"
+#include "kernel/obj/memory.h"
+#include "kernel/obj/registers.h"
+#include "kernel/obj/space.h"
+#include "kernel/sched.h"
+#include "kernel/syscall.h"
+
+/* The System V ABI lets a function use so much below its stack pointer. */
+#define RED_ZONE        128
+#define STACK_ALIGNMENT 16
+
+/* Page-fault error code (Intel SDM vol. 3, 4.7). */
+#define PF_WRITE 2
+#define PF_USER  4
+
+/* ---- messages ---- */
+
+int64_t fault_deliver(struct core *core, struct thread *from, struct thread *to)
+{
+    struct frame *words = &to->frame;
+    int64_t info = INFO_FAULT;
+
+    if (from->fault_memory) {
+        words->rbx = from->fault_page & ~1ULL;
+        words->rbp = from->fault_page & 1;
+        words->r12 = words->r13 = words->r14 = words->r15 = 0;
+        words->rdx = from->fault_memory->pager_badge;
+        info |= (int64_t)FAULT_PAGE << INFO_LABEL_SHIFT;
+    } else {
+        words->rbx = from->words[0];
+        words->rbp = from->words[1];
+        words->r12 = from->words[2];
+        words->r13 = from->frame.rip;
+        words->r14 = from->frame.rsp;
+        words->r15 = from->frame.rflags;
+        words->rdx = from->space->fault_badge;
+    }
+    ipc_take_caller(core, to, from, THREAD_FAULTED);
+    return info;
+}
+
+/*
+ * The flag tells the fast way to reply that this is not for it; a thread in a long copy, which it
+ * leaves alone anyway, has its own use of it.
+ */
+static void mark(struct thread *thread)
+{
+    if (!(thread->flags & THREAD_FLAG_DRIVES)) {
+        thread->flags |= THREAD_FLAG_CALL;
+    }
+}
+
+void fault_forget(struct thread *thread)
+{
+    if (!(thread->flags & THREAD_FLAG_DRIVES)) {
+        thread->flags &= (uint8_t)~THREAD_FLAG_CALL;
+    }
+    if (thread->fault_memory) {
+        object_unref(&thread->fault_memory->object);
+        thread->fault_memory = NULL;
+    }
+}
+
+/* To whoever receives there, or to the end of its queue. False: the endpoint is dead. */
+static bool send(struct core *core, struct thread *self, struct endpoint *endpoint)
+{
+    struct thread *receiver = NULL;
+
+    lock_acquire(&endpoint->object.lock);
+    bool alive = !endpoint->object.dying;
+
+    if (alive && endpoint->receivers.head) {
+        receiver = wait_queue_pop(&endpoint->receivers);
+        receiver->waits_on = NULL;
+    } else if (alive) {
+        self->state = THREAD_FAULTING;
+        self->waits_on = &endpoint->object;
+        wait_queue_insert(&endpoint->senders, self);
+    }
+    lock_release(&endpoint->object.lock);
+    if (alive) {
+        mark(self);
+    }
+    if (receiver) {
+        thread_wake(core, receiver, fault_deliver(core, self, receiver));
+    }
+    return alive;
+}
+
+void fault_verdict(struct core *core, struct thread *thread, uint64_t info)
+{
+    fault_forget(thread);
+    if ((info & INFO_LABEL_MASK) >> INFO_LABEL_SHIFT == FAULT_END) {
+        thread_end_when_run(core, thread);
+    } else {
+        thread_wake(core, thread, (int64_t)thread->frame.rax);
+    }
+}
+
+/* ---- missed pages ---- */
+
+bool fault_to_pager(struct core *core, struct thread *self, struct space *space, uint64_t address,
+                    uint64_t error, continuation_fn *retry)
+{
+    struct memory *memory;
+    uint64_t offset;
+
+    switch (space_fault(space, address, error, &memory, &offset)) {
+    case SPACE_FAULT_RETRY:
+        self->continuation = retry;
+        return true;
+    case SPACE_FAULT_PAGER:
+        break;
+    default:
+        return false;
+    }
+    self->fault_memory = memory;
+    self->fault_page = (offset & ~(uint64_t)(PAGE_SIZE - 1)) | (error & PF_WRITE ? 1 : 0);
+    if (!send(core, self, memory->pager)) {
+        fault_forget(self);
+        return false;
+    }
+    self->continuation = retry;
+    return true;
+}
+
+/* ---- exceptions ---- */
+
+enum outcome { DONE, BLOCKED_ON_PAGER, IMPOSSIBLE };
+
+/* A part of one page to self's memory. By its frame: a fault here would look like a system call's. */
+static bool write_piece(struct thread *self, uint64_t address, const void *from, uint64_t bytes)
+{
+    struct space *space = self->space;
+
+    if (address < USER_BASE || address >= USER_END) {
+        return false;
+    }
+    lock_acquire(&space->object.lock);
+    uint64_t physical = space_user_frame(space, address, true);
+
+    if (physical) {
+        memcpy(phys_to_virt(physical), from, bytes);
+    }
+    lock_release(&space->object.lock);
+    return physical != 0;
+}
+
+static enum outcome write_user(struct core *core, struct thread *self, uint64_t address,
+                               const void *from, uint64_t bytes)
+{
+    while (bytes) {
+        uint64_t part = PAGE_SIZE - address % PAGE_SIZE;
+
+        if (part > bytes) {
+            part = bytes;
+        }
+        /* After the page has come, the faulting instruction runs again, and we are here again. */
+        if (!write_piece(self, address, from, part)) {
+            return address < USER_END && fault_to_pager(core, self, self->space, address,
+                                                        PF_USER | PF_WRITE, NULL)
+                       ? BLOCKED_ON_PAGER
+                       : IMPOSSIBLE;
+        }
+        from = (const char *)from + part;
+        address += part;
+        bytes -= part;
+    }
+    return DONE;
+}
+
+/* Send self into its handler, with all that it was on the handler's stack. */
+static enum outcome upcall(struct core *core, struct thread *self, unsigned vector, uint64_t error,
+                           uint64_t address)
+{
+    struct fault_info info = {.vector = vector, .error = error, .address = address};
+    uint64_t stack = self->handler_stack ? self->handler_stack : self->frame.rsp - RED_ZONE;
+    enum outcome outcome;
+
+    if (!self->handler || self->flags & THREAD_FLAG_IN_HANDLER) {
+        return IMPOSSIBLE;
+    }
+    registers_get(self, self, &info.registers);
+    stack = (stack - sizeof(info)) & ~(uint64_t)(STACK_ALIGNMENT - 1);
+    outcome = write_user(core, self, stack, &info, sizeof(info));
+    if (outcome == DONE) {
+        self->flags |= THREAD_FLAG_IN_HANDLER;
+        self->frame.rip = self->handler;
+        self->frame.rsp = stack;
+        self->frame.rflags = RFLAGS_FIXED | RFLAGS_IF;
+    }
+    return outcome;
+}
+
+static bool to_endpoint(struct core *core, struct thread *self, unsigned vector, uint64_t error,
+                        uint64_t address)
+{
+    struct endpoint *endpoint = self->space->fault_endpoint;
+
+    self->words[0] = vector;
+    self->words[1] = error;
+    self->words[2] = address;
+    return endpoint && send(core, self, endpoint);
+}
+
+void fault_user(struct core *core, struct thread *self, unsigned vector, uint64_t error,
+                uint64_t address)
+{
+    if (vector == VECTOR_PF && fault_to_pager(core, self, self->space, address, error, NULL)) {
+        return;
+    }
+    if (upcall(core, self, vector, error, address) != IMPOSSIBLE) {
+        return;
+    }
+    if (!to_endpoint(core, self, vector, error, address)) {
+        object_end(self, &self->object);
+        reap(core, self, (int64_t)self->frame.rax);
+    }
+}

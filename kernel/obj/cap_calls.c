@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/* The system calls on capabilities themselves, whatever they name. */
+#include "kernel/obj/cap.h"
+#include "kernel/syscall.h"
+
+/* Argument 0, any capability that is not going. */
+static struct cap *argument(const struct thread *self)
+{
+    struct cap *cap = cap_lookup(self->space, ARG0(self));
+
+    return cap && cap->rights ? cap : NULL;
+}
+
+/*
+ * The table that something shall be put into: 0 = self's own; another one takes a right to it, and
+ * the right to give the capability away.
+ */
+static int64_t destination(const struct thread *self, const struct cap *cap, cap_t handle,
+                           struct space **space)
+{
+    if (handle == 0) {
+        *space = self->space;
+        return E_OK;
+    }
+    *space = cap_object(self->space, handle, RIGHT_SPACE_CAPS);
+    if (!*space) {
+        return cap_error(self->space, handle, OBJ_SPACE);
+    }
+    return *space == self->space || cap->rights & RIGHT_GRANT ? E_OK : E_RIGHTS;
+}
+
+/* The badge of a copy: its own to choose only if the original has none, and where it says nothing else. */
+static int64_t choose_badge(const struct cap *cap, uint64_t wish, uint64_t *badge)
+{
+    *badge = cap->badge;
+    if (wish == 0 || wish == cap->badge) {
+        return E_OK;
+    }
+    if (cap->badge ||
+        (cap->object->type != OBJ_ENDPOINT && cap->object->type != OBJ_NOTIFICATION)) {
+        return E_INVAL;
+    }
+    *badge = wish;
+    return E_OK;
+}
+
+int64_t sys_cap_copy(struct core *core, struct thread *self)
+{
+    cap_t handle = ARG0(self), copy;
+    struct cap *cap = argument(self);
+    struct space *space;
+    uint64_t badge;
+
+    (void)core;
+    if (!cap) {
+        return E_BADCAP;
+    }
+    uint32_t rights = cap->rights & (uint32_t)ARG1(self);
+    int64_t error = destination(self, cap, ARG3(self), &space);
+
+    if (!error) {
+        error = rights ? choose_badge(cap, ARG2(self), &badge) : E_INVAL;
+    }
+    if (!error) {
+        error = cap_insert(space, cap->object, rights, badge, cap, handle, &copy);
+    }
+    if (!error) {
+        self->frame.rdx = copy;
+    }
+    return error;
+}
+
+int64_t sys_cap_move(struct core *core, struct thread *self)
+{
+    cap_t handle = ARG0(self), moved;
+    struct cap *cap = argument(self);
+    struct space *space;
+
+    (void)core;
+    if (!cap) {
+        return E_BADCAP;
+    }
+    int64_t error = destination(self, cap, ARG1(self), &space);
+
+    if (!error) {
+        error = cap_move(space, cap, handle, &moved);
+    }
+    if (!error) {
+        self->frame.rdx = moved;
+    }
+    return error;
+}
+
+int64_t sys_cap_info(struct core *core, struct thread *self)
+{
+    const struct cap *cap = argument(self);
+
+    (void)core;
+    if (!cap) {
+        return E_BADCAP;
+    }
+    self->frame.rdx = cap->rights;
+    return cap->object->type;
+}
+
+/*
+ * Delete and revoke go on where they were by looking the handle (words[0]) up again: what is done
+ * already is no longer there. reap() comes last, for what ended; a part of it between
+ * two steps keeps the list short. The result is E_OK, as long as the first look-up found it.
+ */
+static bool delete_step(struct core *core, struct thread *self, struct cap *cap)
+{
+    return cap_remove(core, self, cap, self->words[0]);
+}
+
+static bool revoke_step(struct core *core, struct thread *self, struct cap *cap)
+{
+    return cap_revoke_some(core, self, cap) && reap_some(core, self);
+}
+
+typedef bool step_fn(struct core *core, struct thread *self, struct cap *cap);
+
+static int64_t work(struct core *core, struct thread *self, step_fn *step, continuation_fn *again)
+{
+    /* A thread that ends in its own revoke has no table any more. */
+    struct cap *cap = self->space ? cap_lookup(self->space, self->words[0]) : NULL;
+
+    if (cap && !step(core, self, cap)) {
+        return continue_with(self, again);
+    }
+    return reap(core, self, E_OK);
+}
+
+static void delete_continue(struct core *core, struct thread *self)
+{
+    work(core, self, delete_step, delete_continue);
+}
+
+static void revoke_continue(struct core *core, struct thread *self)
+{
+    work(core, self, revoke_step, revoke_continue);
+}
+
+int64_t sys_cap_delete(struct core *core, struct thread *self)
+{
+    self->words[0] = ARG0(self);
+    if (!cap_lookup(self->space, ARG0(self))) {
+        return E_BADCAP;
+    }
+    return work(core, self, delete_step, delete_continue);
+}
+
+int64_t sys_cap_revoke(struct core *core, struct thread *self)
+{
+    const struct cap *cap = argument(self);
+
+    self->words[0] = ARG0(self);
+    if (!cap) {
+        return E_BADCAP;
+    }
+    if (!(cap->rights & RIGHT_REVOKE)) {
+        return E_RIGHTS;
+    }
+    return work(core, self, revoke_step, revoke_continue);
+}

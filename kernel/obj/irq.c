@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+#include "kernel/obj/irq.h"
+
+#include "kernel/arch/ioapic.h"
+#include "kernel/arch/irq_flag.h"
+#include "kernel/arch/vectors.h"
+#include "kernel/obj/range.h"
+#include "kernel/syscall.h"
+
+struct object irq_object = {.type = OBJ_IRQ, .references = 1};
+
+/* Guarded by irq_object.lock; `wiring` and `vector` are also read by irq_mask_if_level(). */
+struct line {
+    struct cap *cap;                   /* it was bound by; NULL: not bound, and masked */
+    struct notification *notification; /* a reference is held */
+    uint64_t bits;
+    uint64_t count; /* arrived since the last acknowledge */
+    struct acpi_line wiring;
+    uint8_t vector;
+};
+
+static struct line lines[IRQ_LINES];
+
+/* The line that a vector was given to. */
+#define NO_LINE 0xffff
+static uint16_t vector_lines[VECTOR_DEVICE_LAST + 1 - VECTOR_DEVICE_FIRST];
+
+void irq_init(const struct acpi_info *acpi)
+{
+    for (unsigned i = 0; i < IRQ_LINES; i++) {
+        /* What no table describes is a PCI interrupt: level triggered, active low. */
+        lines[i].wiring = i < ACPI_ISA_IRQS ? acpi->isa[i] : (struct acpi_line){i, true, true};
+    }
+    for (unsigned i = 0; i < sizeof(vector_lines) / sizeof(vector_lines[0]); i++) {
+        vector_lines[i] = NO_LINE;
+    }
+}
+
+static unsigned line_of_vector(unsigned vector)
+{
+    if (vector < VECTOR_DEVICE_FIRST || vector > VECTOR_DEVICE_LAST) {
+        return NO_LINE;
+    }
+    return vector_lines[vector - VECTOR_DEVICE_FIRST];
+}
+
+void irq_mask_if_level(unsigned vector)
+{
+    unsigned line = line_of_vector(vector);
+
+    if (line != NO_LINE && lines[line].wiring.level) {
+        ioapic_mask(lines[line].wiring.gsi);
+    }
+}
+
+/* Send `count` interrupts of a line to its notification, if there is one. */
+static void deliver(struct core *core, struct line *line, uint64_t count)
+{
+    struct notification *notification;
+    uint64_t bits;
+
+    lock_acquire(&irq_object.lock);
+    line->count += count;
+    bits = line->bits;
+    notification = line->notification;
+    if (notification) {
+        object_ref(&notification->object);
+    }
+    lock_release(&irq_object.lock);
+    if (notification) {
+        notification_signal(core, notification, bits);
+        object_unref(&notification->object);
+    }
+}
+
+void irq_event(struct core *core, unsigned vector)
+{
+    unsigned line = line_of_vector(vector);
+
+    if (line != NO_LINE) {
+        deliver(core, &lines[line], 1);
+    }
+}
+
+void irq_nmi_event(struct core *core, uint64_t count)
+{
+    deliver(core, &lines[IRQ_LINE_NMI], count);
+}
+
+/* 0 = all are taken. The lock is held, as below. */
+static uint8_t vector_alloc(unsigned line)
+{
+    for (unsigned i = 0; i < sizeof(vector_lines) / sizeof(vector_lines[0]); i++) {
+        if (vector_lines[i] == NO_LINE) {
+            vector_lines[i] = (uint16_t)line;
+            return (uint8_t)(VECTOR_DEVICE_FIRST + i);
+        }
+    }
+    return 0;
+}
+
+/* The external NMI has no vector and no pin of an IOAPIC. */
+static int connect(struct core *core, unsigned number)
+{
+    struct line *line = &lines[number];
+    uint64_t flags;
+
+    if (number == IRQ_LINE_NMI) {
+        return E_OK;
+    }
+    if (!ioapic_has_line(line->wiring.gsi)) {
+        return E_INVAL;
+    }
+    line->vector = vector_alloc(number);
+    if (!line->vector) {
+        return E_BUSY;
+    }
+    flags = irq_save();
+    ioapic_route(&line->wiring, line->vector, (uint8_t)core->lapic_id);
+    ioapic_unmask(line->wiring.gsi);
+    irq_restore(flags);
+    return E_OK;
+}
+
+static void disconnect(unsigned number)
+{
+    struct line *line = &lines[number];
+    uint64_t flags;
+
+    if (number == IRQ_LINE_NMI) {
+        return;
+    }
+    flags = irq_save();
+    ioapic_unroute(line->wiring.gsi);
+    irq_restore(flags);
+    vector_lines[line->vector - VECTOR_DEVICE_FIRST] = NO_LINE;
+}
+
+/* Masked, and free for others. */
+static void release(unsigned number, const struct cap *cap)
+{
+    struct line *line = &lines[number];
+    struct notification *notification = NULL;
+
+    lock_acquire(&irq_object.lock);
+    if (line->cap == cap) {
+        disconnect(number);
+        notification = line->notification;
+        line->cap = NULL;
+        line->notification = NULL;
+    }
+    lock_release(&irq_object.lock);
+    if (notification) {
+        object_unref(&notification->object);
+    }
+}
+
+void irq_cap_gone(struct core *core, struct cap *cap)
+{
+    struct range range = cap_range(cap);
+
+    (void)core;
+    if (range.count == 1) {
+        release(range.first, cap);
+    }
+}
+
+void irq_cap_moved(struct cap *to, struct cap *from)
+{
+    struct range range = cap_range(from);
+
+    if (range.count == 1 && lines[range.first].cap == from) {
+        lines[range.first].cap = to;
+    }
+}
+
+/* The line that self's argument 0 names, and by which capability. */
+static int64_t find_line(const struct thread *self, unsigned *number, struct cap **cap)
+{
+    *cap = cap_find(self->space, ARG0(self), RIGHT_IRQ_BIND);
+    if (!*cap) {
+        return cap_error(self->space, ARG0(self), OBJ_IRQ);
+    }
+    struct range range = cap_range(*cap);
+
+    if (range.count != 1 || range.first >= IRQ_LINES) {
+        return E_INVAL;
+    }
+    *number = range.first;
+    return E_OK;
+}
+
+static int bind(struct core *core, unsigned number, struct cap *cap,
+                struct notification *notification, uint64_t bits)
+{
+    struct line *line = &lines[number];
+    int error = E_OK;
+
+    lock_acquire(&irq_object.lock);
+    if (line->cap) {
+        error = E_BUSY;
+    } else {
+        error = connect(core, number);
+    }
+    if (!error) {
+        object_ref(&notification->object);
+        line->cap = cap;
+        line->notification = notification;
+        line->bits = bits;
+        line->count = 0;
+    }
+    lock_release(&irq_object.lock);
+    return error;
+}
+
+int64_t sys_irq_bind(struct core *core, struct thread *self)
+{
+    struct cap *cap, *signal;
+    unsigned number;
+    int64_t error = find_line(self, &number, &cap);
+
+    if (error) {
+        return error;
+    }
+    if (ARG1(self) == 0) {
+        release(number, cap);
+        return E_OK;
+    }
+    signal = cap_find(self->space, ARG1(self), RIGHT_NOTIFY_SIGNAL);
+    if (!signal) {
+        return cap_error(self->space, ARG1(self), OBJ_NOTIFICATION);
+    }
+    if (signal->object->dying) {
+        return E_DEAD;
+    }
+    return bind(core, number, cap, (struct notification *)signal->object,
+                ARG2(self) ? ARG2(self) : signal->badge);
+}
+
+int64_t sys_irq_ack(struct core *core, struct thread *self)
+{
+    struct cap *cap;
+    unsigned number;
+    int64_t error = find_line(self, &number, &cap);
+
+    (void)core;
+    if (error) {
+        return error;
+    }
+    struct line *line = &lines[number];
+
+    lock_acquire(&irq_object.lock);
+    if (!line->cap) {
+        error = E_INVAL;
+    } else {
+        self->frame.rdx = line->count;
+        line->count = 0;
+        if (number != IRQ_LINE_NMI && line->wiring.level) {
+            uint64_t flags = irq_save();
+
+            ioapic_unmask(line->wiring.gsi);
+            irq_restore(flags);
+        }
+    }
+    lock_release(&irq_object.lock);
+    return error;
+}

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+/* Life and end of threads. Their system calls are in thread_calls.c and registers.c. */
+#include "kernel/obj/thread.h"
+
+#include "kernel/arch/cpu.h"
+#include "kernel/arch/entry.h"
+#include "kernel/arch/fpu.h"
+#include "kernel/fault.h"
+#include "kernel/ipc.h"
+#include "kernel/mm/kmem.h"
+#include "kernel/obj/endpoint.h"
+#include "kernel/obj/notification.h"
+#include "kernel/obj/space.h"
+#include "kernel/sched.h"
+#include "kernel/syscall.h"
+
+struct thread *thread_new(struct quota *quota, struct core *core, uint8_t priority, uint8_t ceiling)
+{
+    uint8_t *memory = kmem_alloc(quota, THREAD_MEMORY);
+
+    if (!memory) {
+        return NULL;
+    }
+    struct thread *thread = (struct thread *)(memory + ENTRY_THREAD_EXTRA);
+
+    object_init(&thread->object, OBJ_THREAD, quota);
+    thread->state = THREAD_INACTIVE;
+    thread->priority = thread->base_priority = priority;
+    thread->ceiling = ceiling;
+    thread->core = core;
+    thread->core_wish = (uint8_t)core->id;
+    for (unsigned i = 0; i < sizeof(thread->canary) / sizeof(thread->canary[0]); i++) {
+        thread->canary[i] = THREAD_CANARY;
+    }
+    thread->frame.cs = USER_CS;
+    thread->frame.ss = USER_DS;
+    thread->frame.rflags = RFLAGS_FIXED | RFLAGS_IF;
+    return thread;
+}
+
+bool thread_enter(struct thread *thread, struct space *space)
+{
+    lock_acquire(&space->object.lock);
+    bool alive = !space->object.dying;
+
+    if (alive) {
+        thread->space_next = space->threads;
+        thread->space_prev = NULL;
+        if (space->threads) {
+            space->threads->space_prev = thread;
+        }
+        space->threads = thread;
+        space->thread_count++;
+        thread->space = space;
+        thread->cr3 = space->cr3;
+        object_ref(&space->object);
+    }
+    lock_release(&space->object.lock);
+    return alive;
+}
+
+/* A space ends with its last thread. */
+static void leave_space(struct thread *self, struct thread *thread)
+{
+    struct space *space = thread->space;
+
+    lock_acquire(&space->object.lock);
+    if (thread->space_prev) {
+        thread->space_prev->space_next = thread->space_next;
+    } else {
+        space->threads = thread->space_next;
+    }
+    if (thread->space_next) {
+        thread->space_next->space_prev = thread->space_prev;
+    }
+    bool last = --space->thread_count == 0;
+
+    thread->space = NULL;
+    thread->cr3 = 0; /* whatever is loaded will do: it never runs in user mode again */
+    lock_release(&space->object.lock);
+    if (last) {
+        object_end(self, &space->object);
+    }
+    object_unref(&space->object);
+}
+
+void thread_set_entry(struct thread *thread, uint64_t rip, uint64_t rsp, uint64_t argument)
+{
+    thread->frame.rip = rip;
+    thread->frame.rsp = rsp;
+    thread->frame.rsi = argument;
+}
+
+void thread_begin(struct core *core, struct thread *thread)
+{
+    thread->state = THREAD_READY;
+    if (!(thread->flags & THREAD_FLAG_SUSPENDED)) {
+        sched_enqueue(core, thread);
+    }
+}
+
+/* A continuation: nobody answered its fault. */
+static void end_itself(struct core *core, struct thread *self)
+{
+    object_end(self, &self->object);
+    reap(core, self, 0);
+}
+
+void thread_end_when_run(struct core *core, struct thread *thread)
+{
+    fault_forget(thread);
+    ipc_abandon(core, thread, E_DEAD);
+    thread->continuation = end_itself;
+    thread->flags &= (uint8_t)~THREAD_FLAG_SUSPENDED;
+    thread_wake(core, thread, 0);
+}
+
+void thread_wait_failed(struct core *core, struct thread *thread, int64_t error)
+{
+    if (thread->state != THREAD_FAULTED && thread->state != THREAD_FAULTING) {
+        thread->flags &= (uint8_t) ~(THREAD_FLAG_CALL | THREAD_FLAG_REPLIES);
+        thread_wake(core, thread, error);
+    } else if (thread->fault_memory) {
+        fault_forget(thread);
+        thread_wake(core, thread, (int64_t)thread->frame.rax);
+    } else {
+        thread_end_when_run(core, thread);
+    }
+}
+
+/* Who waits for its answer learns that none comes, unless somebody else may give it. */
+static bool leave_callers(struct core *core, struct thread *thread)
+{
+    struct thread *caller = thread->caller;
+
+    if (caller) {
+        thread->caller = NULL;
+        caller->server = NULL;
+        thread_wait_failed(core, caller, E_DEAD);
+    }
+    while (thread->saved_callers.head) {
+        caller = thread->saved_callers.head;
+        lock_acquire(&caller->waits_on->lock);
+        wait_queue_remove(&thread->saved_callers, caller);
+        caller->server = NULL;
+        lock_release(&caller->waits_on->lock);
+        if (preemption_wanted(core)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void stop(struct core *core, struct thread *thread)
+{
+    if (thread->flags & THREAD_FLAG_QUEUED) {
+        sched_dequeue(core, thread);
+    }
+    thread->continuation = NULL;
+    thread->state = THREAD_DEAD;
+}
+
+bool thread_quit(struct core *core, struct thread *self, struct thread *thread)
+{
+    thread->object.dying = true;
+    if (!thread->space) {
+        return true; /* has quit already */
+    }
+    if (!leave_callers(core, thread)) {
+        return false;
+    }
+    thread_leave_wait(core, thread);
+    if (thread == self) {
+        self->flags |= THREAD_FLAG_ENDING;
+        object_ref(&self->object); /* until no core runs on it any more (sched_switch) */
+    } else {
+        stop(core, thread);
+        object_take_list(self, thread);
+    }
+    notification_unbind(thread);
+    fpu_thread_end(core, thread);
+    leave_space(self, thread);
+    return true;
+}
+
+bool thread_destroy(struct core *core, struct thread *self, struct object *object)
+{
+    return thread_quit(core, self, (struct thread *)object);
+}
+
+void thread_finish(struct core *core, struct thread *self)
+{
+    (void)core;
+    self->state = THREAD_DEAD;
+}

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT */
+/* The system calls on threads, but for their registers. */
+#include "kernel/abi/message.h"
+#include "kernel/arch/clock.h"
+#include "kernel/arch/core.h"
+#include "kernel/ipc.h"
+#include "kernel/obj/cap.h"
+#include "kernel/obj/notification.h"
+#include "kernel/obj/quota.h"
+#include "kernel/obj/registers.h"
+#include "kernel/sched.h"
+#include "kernel/syscall.h"
+#include "kernel/timer.h"
+
+/* Argument 0: a thread that has not ended, by a capability with `right`. */
+static int64_t find(const struct thread *self, uint32_t right, struct thread **thread)
+{
+    *thread = cap_object(self->space, ARG0(self), right);
+    if (!*thread) {
+        return cap_error(self->space, ARG0(self), OBJ_THREAD);
+    }
+    return (*thread)->object.dying ? E_DEAD : E_OK;
+}
+
+/* The same, where 0 means oneself. */
+static int64_t find_or_self(struct thread *self, uint32_t right, struct thread **thread)
+{
+    *thread = self;
+    return ARG0(self) == 0 ? E_OK : find(self, right, thread);
+}
+
+int64_t sys_thread_create(struct core *core, struct thread *self)
+{
+    struct quota *quota = cap_object(self->space, ARG0(self), RIGHT_QUOTA_USE);
+    struct space *space = cap_object(self->space, ARG1(self), RIGHT_SPACE_THREAD);
+    uint64_t priority = ARG2(self) & 0xff, ceiling = ARG2(self) >> 8;
+
+    if (!quota) {
+        return cap_error(self->space, ARG0(self), OBJ_QUOTA);
+    }
+    if (!space) {
+        return cap_error(self->space, ARG1(self), OBJ_SPACE);
+    }
+    if (ceiling >= PRIORITY_COUNT || priority > ceiling) {
+        return E_INVAL;
+    }
+    if (ceiling > self->ceiling) {
+        return E_PRIO;
+    }
+    struct thread *thread = thread_new(quota, core, (uint8_t)priority, (uint8_t)ceiling);
+
+    if (!thread) {
+        return E_NOMEM;
+    }
+    int64_t error = cap_publish(self, &thread->object);
+
+    if (!error && !thread_enter(thread, space)) {
+        object_end(self, &thread->object);
+        return reap(core, self, E_DEAD);
+    }
+    return error;
+}
+
+int64_t sys_thread_start(struct core *core, struct thread *self)
+{
+    struct thread *thread;
+    int64_t error = find(self, RIGHT_THREAD_CONTROL, &thread);
+
+    if (error) {
+        return error;
+    }
+    if (!rip_valid(ARG1(self))) {
+        return E_INVAL;
+    }
+    if (thread->state != THREAD_INACTIVE) {
+        return E_BUSY;
+    }
+    thread_set_entry(thread, ARG1(self), ARG2(self), ARG3(self));
+    thread_begin(core, thread);
+    return E_OK;
+}
+
+int64_t sys_thread_suspend(struct core *core, struct thread *self)
+{
+    struct thread *thread;
+    int64_t error = find_or_self(self, RIGHT_THREAD_CONTROL, &thread);
+
+    if (error) {
+        return error;
+    }
+    thread->flags |= THREAD_FLAG_SUSPENDED;
+    if (thread->flags & THREAD_FLAG_QUEUED) {
+        sched_dequeue(core, thread);
+    }
+    return E_OK;
+}
+
+int64_t sys_thread_resume(struct core *core, struct thread *self)
+{
+    struct thread *thread;
+    int64_t error = find(self, RIGHT_THREAD_CONTROL, &thread);
+
+    if (error) {
+        return error;
+    }
+    if (!(thread->flags & THREAD_FLAG_SUSPENDED)) {
+        return E_OK;
+    }
+    thread->flags &= (uint8_t)~THREAD_FLAG_SUSPENDED;
+    if (thread->state == THREAD_READY) {
+        sched_enqueue(core, thread);
+    }
+    return E_OK;
+}
+
+int64_t sys_thread_end(struct core *core, struct thread *self)
+{
+    struct thread *thread;
+    int64_t error = find_or_self(self, RIGHT_THREAD_CONTROL, &thread);
+
+    if (error) {
+        return error;
+    }
+    object_end(self, &thread->object);
+    return reap(core, self, E_OK);
+}
+
+int64_t sys_thread_set_priority(struct core *core, struct thread *self)
+{
+    struct thread *thread;
+    uint64_t priority = ARG1(self);
+    int64_t error = find(self, RIGHT_THREAD_CONTROL, &thread);
+
+    if (error) {
+        return error;
+    }
+    if (priority >= PRIORITY_COUNT) {
+        return E_INVAL;
+    }
+    if (priority > self->ceiling) {
+        return E_PRIO;
+    }
+    thread->base_priority = (uint8_t)priority;
+    thread_inherit(core, thread);
+    return E_OK;
+}
+
+int64_t sys_thread_set_affinity(struct core *core, struct thread *self)
+{
+    struct thread *thread;
+    uint64_t id = ARG1(self);
+    int64_t error = find(self, RIGHT_THREAD_CONTROL, &thread);
+
+    if (error) {
+        return error;
+    }
+    if (id != core->id) {
+        return E_INVAL; /* no other core is online */
+    }
+    thread->core_wish = (uint8_t)id;
+    return E_OK;
+}
+
+int64_t sys_thread_info(struct core *core, struct thread *self)
+{
+    struct thread *thread;
+    int64_t error = find_or_self(self, RIGHT_THREAD_INFO, &thread);
+    struct thread_info info;
+
+    if (error && error != E_DEAD) {
+        return error;
+    }
+    uint64_t running = thread == self ? clock_now() - core->switched_in : 0;
+
+    info = (struct thread_info){
+        .state = thread->object.dying ? THREAD_DEAD : thread->state,
+        .priority = thread->priority,
+        .base_priority = thread->base_priority,
+        .ceiling = thread->ceiling,
+        .core = thread->core_wish,
+        .cpu_time = clock_to_ns(thread->cpu_time + running),
+    };
+    copy_to_user(core, ARG1(self), &info, sizeof(info));
+    return E_OK;
+}
+
+int64_t sys_thread_set_handler(struct core *core, struct thread *self)
+{
+    (void)core;
+    if (!rip_valid(ARG0(self))) {
+        return E_INVAL;
+    }
+    self->handler = ARG0(self);
+    self->handler_stack = ARG1(self);
+    return E_OK;
+}
+
+int64_t sys_handler_return(struct core *core, struct thread *self)
+{
+    struct thread_registers registers;
+    int error;
+
+    copy_from_user(core, &registers, ARG0(self), sizeof(registers));
+    error = registers_set(self, self, &registers);
+    if (error) {
+        return error;
+    }
+    self->flags &= (uint8_t)~THREAD_FLAG_IN_HANDLER;
+    return (int64_t)self->frame.rax; /* the interrupted one's, as all other registers */
+}
+
+int64_t sys_thread_bind(struct core *core, struct thread *self)
+{
+    struct notification *notification;
+    struct thread *thread;
+    int64_t error = find(self, RIGHT_THREAD_CONTROL, &thread);
+
+    (void)core;
+    if (error) {
+        return error;
+    }
+    if (ARG1(self) == 0) {
+        notification_unbind(thread);
+        return E_OK;
+    }
+    notification = cap_object(self->space, ARG1(self), RIGHT_NOTIFY_WAIT);
+    if (!notification) {
+        return cap_error(self->space, ARG1(self), OBJ_NOTIFICATION);
+    }
+    return notification_bind(notification, thread);
+}
+
+int64_t sys_thread_cancel(struct core *core, struct thread *self)
+{
+    struct thread *thread;
+    int64_t error = find(self, RIGHT_THREAD_CONTROL, &thread);
+
+    if (error) {
+        return error;
+    }
+    switch (thread->state) {
+    case THREAD_SENDING:
+    case THREAD_RECEIVING:
+    case THREAD_REPLY:
+    case THREAD_WAITING:
+    case THREAD_SLEEPING:
+    case THREAD_COPYING:
+        thread_leave_wait(core, thread);
+        thread_wake(core, thread, E_CANCELED);
+        return E_OK;
+    default:
+        return E_BUSY;
+    }
+}
+
+int64_t sys_sleep(struct core *core, struct thread *self)
+{
+    if (ARG0(self) == 0) {
+        return E_OK;
+    }
+    self->state = THREAD_SLEEPING;
+    if (ARG0(self) != TIMEOUT_NONE) {
+        timer_set(core, self, timer_deadline(ARG0(self)));
+    }
+    return BLOCKED;
+}
+
+int64_t sys_clock(struct core *core, struct thread *self)
+{
+    (void)core;
+    self->frame.rdx = clock_to_ns(clock_now());
+    return E_OK;
+}
