@@ -33,6 +33,18 @@ _Noreturn static void refuse(const char *prefix, reason_t reason)
     halt_forever();
 }
 
+static void report(void)
+{
+    uint64_t usable = 0;
+
+    for (uint32_t i = 0; i < bootinfo.range_count; i++) {
+        usable += bootinfo.ranges[i].type == MEM_USABLE ? bootinfo.ranges[i].length : 0;
+    }
+    kprintf("onestack: booted by %s: %lu MiB usable, %u boot module%s, command line \"%s\"\n",
+            bootinfo.protocol == BOOT_PVH ? "PVH" : "Multiboot2", usable >> 20,
+            bootinfo.module_count, bootinfo.module_count == 1 ? "" : "s", bootinfo.cmdline);
+}
+
 _Noreturn void boot_main(uint32_t protocol, uint32_t information)
 {
     reason_t reason;
@@ -50,5 +62,6 @@ _Noreturn void boot_main(uint32_t protocol, uint32_t information)
     if (reason != NULL) {
         refuse("", reason);
     }
+    report();
     kernel_main(&bootinfo);
 }
