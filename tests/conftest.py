@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from onestack.deadline import Deadline
 from onestack.elf import Images
-from onestack.machine import MachineSpec
+from onestack.machine import BootWay, MachineSpec
+from onestack.pytest_plugin import Guest, GuestOf
 
 TOP = Path(__file__).resolve().parent.parent
 TOY = TOP / "build/foreign/toy.elf"
@@ -20,6 +23,29 @@ def toy_spec(**options: object) -> MachineSpec:
     """A machine that boots the toy kernel. `options` as for MachineSpec."""
     assert TOY.is_file(), f"{TOY} is missing: run `tools/env scons` first"
     return MachineSpec(kernel=TOY, memory=32, **options)  # type: ignore[arg-type]
+
+
+# What the `machine` marker may say of our own kernel, and what it is if it says nothing.
+VARIANT = {"entry": "tcb", "nmi": "ist", "debug": False, "toolchain": "gcc"}
+
+
+@pytest.fixture(scope="session")
+def guest_of() -> GuestOf:
+    """Our kernel's variants: `machine(entry=, nmi=, debug=, toolchain=)`, and MachineSpec's."""
+
+    def make(options: Mapping[str, Any]) -> Guest:
+        chosen = {key: options.get(key, value) for key, value in VARIANT.items()}
+        name = f"{chosen['entry']}-{chosen['nmi']}-{'debug' if chosen['debug'] else 'release'}"
+        build = TOP / "build" / (name + ("-clang" if chosen["toolchain"] == "clang" else ""))
+        kernel, init = build / "kernel.elf", TOP / "build/user/init.elf"
+        spec: dict[str, Any] = {"kernel": kernel, "initrd": init}
+        if options.get("boot") in (BootWay.ISO_BIOS, BootWay.ISO_UEFI):
+            spec = {"cdrom": build / "onestack.iso"}
+        spec |= {key: value for key, value in options.items() if key not in VARIANT}
+        ready = spec.pop("ready", "")
+        return Guest(MachineSpec(**spec), (kernel, init), ready)
+
+    return make
 
 
 @pytest.fixture(scope="session")
