@@ -84,8 +84,8 @@ static int64_t serve_waiter(cap_t reply, const struct waiter *waiter)
     size_t length = 0;
 
     if (waiter->what == CONSOLE_READ_LINE) {
-        length =
-            editor_take(&editor, line, waiter->size < sizeof(line) ? waiter->size : sizeof(line));
+        length = editor_take(&editor, line,
+                             waiter->size < sizeof(line) ? waiter->size : sizeof(line));
     }
     return answer(reply, length, line, length);
 }
@@ -184,8 +184,8 @@ int main(int argc, char **argv)
     }
     for (;;) {
         struct words words = {.word = {0}};
-        struct result result =
-            ipc_receive(own.grants[GRANT_SERVE], 0, &words, &message, TIMEOUT_NONE);
+        struct result result = ipc_receive(own.grants[GRANT_SERVE], 0, &words, &message,
+                                           TIMEOUT_NONE);
 
         if (result.value >= 0 && (result.value & (int64_t)INFO_NOTIFIED)) {
             handle_interrupt();

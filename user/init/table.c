@@ -101,8 +101,8 @@ static int64_t grant_hardware(struct process *process, const struct policy *poli
 static int64_t connect(struct process *process, uint32_t number, cap_t init_endpoint, cap_t console,
                        cap_t serve)
 {
-    int64_t status =
-        process_give(process, init_endpoint, RIGHT_ENDPOINT_CALL, number, &process->page->init);
+    int64_t status = process_give(process, init_endpoint, RIGHT_ENDPOINT_CALL, number,
+                                  &process->page->init);
 
     if (status >= 0) {
         status = sys_space_set_fault(process->space, init_endpoint, number).value;

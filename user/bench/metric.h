@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* Samples of one metric, and the line that the harness reads: `bench NAME MIN MEAN MAX SAMPLES`. */
+#ifndef ONESTACK_BENCH_METRIC_H
+#define ONESTACK_BENCH_METRIC_H
+
+#include <stdint.h>
+
+struct metric {
+    const char *name;
+    uint64_t min, max, sum, samples;
+};
+
+void metric_add(struct metric *metric, uint64_t sample);
+/* Prints the line; one without samples is a failure and says so. */
+void metric_report(const struct metric *metric);
+/* A figure that is what it is. */
+void metric_report_one(const char *name, uint64_t value);
+/* How many reports had nothing to tell. */
+extern unsigned metric_failures;
+
+#endif
