@@ -100,7 +100,7 @@ static void bench_to_user(void)
 
 void bench_irq(void)
 {
-    struct result slice = sys_range_slice(own.grants[GRANT_IRQS], RTC_LINE, 1, own.quota);
+    struct result slice = sys_range_slice(own.grants[GRANT_IRQS], RTC_LINE, 1);
 
     line = slice.second;
     if (slice.value < 0) {

@@ -102,6 +102,15 @@ static void list(uint32_t index)
     ipc_reply(0, 0, &words, NULL, 0);
 }
 
+static void end_those_that_ended(uint64_t bits)
+{
+    struct entry *entry;
+
+    while ((entry = table_ended(&bits)) != NULL) {
+        end_process(entry, STATUS_ENDED);
+    }
+}
+
 static void serve(uint64_t info, uint32_t badge, const struct words *words)
 {
     struct entry *asker = table_find(badge);
@@ -207,20 +216,24 @@ int main(int argc, char **argv)
     struct message message = {.receive_buffer = (uint64_t)received,
                               .receive_size = sizeof(received)};
     struct result created = sys_endpoint_create(own.quota);
+    struct result watch = sys_notification_create(own.quota);
 
     (void)argc;
     (void)argv;
     own.process = INIT_PROCESS;
     endpoint = created.second;
     /* Without a console there is nobody to tell but the harness: the exit status must do. */
-    if (created.value < 0 || start_console() < 0 || start_first_program() < 0) {
+    if (created.value < 0 || watch.value < 0 || table_watch(watch.second) < 0 ||
+        start_console() < 0 || start_first_program() < 0) {
         power(POWER_OFF_FAILED);
     }
     for (;;) {
         struct words words = {.word = {0}};
         struct result result = ipc_receive(endpoint, 0, &words, &message, TIMEOUT_NONE);
 
-        if (result.value >= 0) {
+        if (result.value >= 0 && (result.value & (int64_t)INFO_NOTIFIED)) {
+            end_those_that_ended(words.word[0]);
+        } else if (result.value >= 0) {
             serve((uint64_t)result.value, (uint32_t)result.second, &words);
         }
     }

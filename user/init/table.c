@@ -18,6 +18,7 @@ extern const uint64_t user_program_count;
 
 static struct entry table[PROCESSES];
 static uint32_t last_number = INIT_PROCESS;
+static cap_t watch;
 
 static const struct program *program_find(const char *name)
 {
@@ -126,6 +127,11 @@ static uint32_t count_strings(const char *strings, size_t bytes)
     return count;
 }
 
+static int64_t watch_space(const struct entry *entry)
+{
+    return sys_space_watch(entry->process.space, watch, 1UL << (entry - table)).value;
+}
+
 static int64_t build(struct entry *entry, const struct elf_image *image, cap_t init_endpoint,
                      cap_t console, cap_t serve)
 {
@@ -138,6 +144,9 @@ static int64_t build(struct entry *entry, const struct elf_image *image, cap_t i
     }
     if (status >= 0) {
         status = grant_hardware(process, policy);
+    }
+    if (status >= 0) {
+        status = watch_space(entry);
     }
     return status < 0 ? status : process_start(process);
 }
@@ -193,4 +202,24 @@ void table_end(struct entry *entry, int status)
         ipc_reply(entry->waiters[i], 0, &words, NULL, 0);
         sys_cap_delete(entry->waiters[i]);
     }
+}
+
+int64_t table_watch(cap_t notification)
+{
+    watch = notification;
+    return sys_thread_bind(own.thread, notification).value;
+}
+
+/* A bit may be an earlier process's of the same row. */
+struct entry *table_ended(uint64_t *bits)
+{
+    while (*bits != 0) {
+        struct entry *entry = &table[__builtin_ctzl(*bits)];
+
+        *bits &= *bits - 1;
+        if (entry->alive && watch_space(entry) == E_DEAD) {
+            return entry;
+        }
+    }
+    return NULL;
 }

@@ -8,9 +8,9 @@
 #include "user/libos/init.h"
 #include "user/libos/process.h"
 
-#define PROCESSES    32
-#define WAITERS      4 /* for each process */
-#define INIT_PROCESS 1 /* init's own number; the others count on from there */
+#define PROCESSES    32 /* at most 64: one bit each */
+#define WAITERS      4  /* for each process */
+#define INIT_PROCESS 1  /* init's own number; the others count on from there */
 
 struct entry {
     uint32_t number; /* 0: never used */
@@ -34,5 +34,9 @@ int64_t table_spawn(cap_t init_endpoint, cap_t console, const char *strings, siz
                     cap_t serve);
 /* End it, tell who waits for it. */
 void table_end(struct entry *entry, int status);
+/* Have `notification` say, by a bit for each row, whose space has ended by itself. */
+int64_t table_watch(cap_t notification);
+/* The next process that ended so, its bit taken out of `bits`; NULL when there are no more. */
+struct entry *table_ended(uint64_t *bits);
 
 #endif

@@ -7,11 +7,12 @@
 #include "user/libos/probe.h"
 #include "user/libos/signal.h"
 
-#define FLAGS_PRIVILEGED 0x3a7202UL /* IF, IOPL, NT, RF, VM, AC's neighbours VIF, VIP; and bit 1 */
-#define FLAG_INTERRUPT   0x200UL
-#define FLAG_IOPL        0x3000UL
-#define FLAG_NESTED      0x4000UL
-#define FLAG_VIRTUAL     0x1a0000UL /* VM, VIF, VIP */
+#define FLAG_INTERRUPT 0x200UL
+#define FLAG_IOPL      0x3000UL
+#define FLAG_RESUME    0x10000UL
+#define FLAG_VIRTUAL   0x1a0000UL /* VM, VIF, VIP */
+/* What user mode cannot set by itself. */
+#define FLAGS_PRIVILEGED (FLAG_IOPL | FLAG_RESUME | FLAG_VIRTUAL)
 
 struct forgery {
     const char *name;
@@ -81,7 +82,7 @@ static void handler(struct fault_info *fault)
 
 static unsigned forbidden_flags(uint64_t flags)
 {
-    return (flags & (FLAG_IOPL | FLAG_NESTED | FLAG_VIRTUAL)) != 0 || !(flags & FLAG_INTERRUPT);
+    return (flags & FLAGS_PRIVILEGED) != 0 || !(flags & FLAG_INTERRUPT);
 }
 
 unsigned forged_returns(unsigned *tried)
