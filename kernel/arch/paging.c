@@ -3,14 +3,9 @@
 
 #include <stddef.h>
 
-#include "kernel/arch/cpu.h"
 #include "kernel/lib/string.h"
 #include "kernel/mm/frames.h"
 #include "kernel/obj/quota.h"
-#include "kernel/obj/space.h"
-
-/* More pages than this are forgotten at once by loading CR3. */
-#define INVLPG_MAX 32
 
 struct page_table kernel_table = {.levels = TABLE_LEVELS, .quota = &root_quota};
 
@@ -167,20 +162,4 @@ uint64_t page_root_create(struct quota *quota)
         memcpy(entries + TABLE_ENTRIES / 2, kernel + TABLE_ENTRIES / 2, half);
     }
     return root;
-}
-
-void tlb_invalidate(const struct space *space, uint64_t address, uint64_t pages)
-{
-    uint64_t cr3 = read_cr3();
-
-    if (space != NULL && space->cr3 != cr3) {
-        return; /* no PCID: loading CR3 forgot all of it */
-    }
-    if (space != NULL && pages > INVLPG_MAX) {
-        write_cr3(cr3);
-        return;
-    }
-    for (uint64_t i = 0; i < pages; i++) {
-        cpu_invlpg(address + i * PAGE_SIZE);
-    }
 }

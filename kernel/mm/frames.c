@@ -10,7 +10,7 @@
 #include "kernel/lib/string.h"
 #include "kernel/obj/quota.h"
 
-struct frame *frame_table;
+struct page_frame *frame_table;
 uint32_t frame_count;
 
 static struct lock lock; /* guards all below, and the entries of frames that nobody owns */
@@ -20,7 +20,7 @@ static uint64_t free_frames;
 
 void frame_list_push(uint32_t *head, uint32_t number)
 {
-    struct frame *frame = &frame_table[number];
+    struct page_frame *frame = &frame_table[number];
 
     frame->prev = 0;
     frame->next = *head;
@@ -32,7 +32,7 @@ void frame_list_push(uint32_t *head, uint32_t number)
 
 void frame_list_remove(uint32_t *head, uint32_t number)
 {
-    struct frame *frame = &frame_table[number];
+    struct page_frame *frame = &frame_table[number];
 
     if (frame->prev != 0) {
         frame_table[frame->prev].next = frame->next;
@@ -61,7 +61,7 @@ static void block_remove(uint32_t number, unsigned order)
     }
 }
 
-void frames_init(struct frame *table, uint32_t count)
+void frames_init(struct page_frame *table, uint32_t count)
 {
     frame_table = table;
     frame_count = count;
@@ -132,7 +132,7 @@ uint64_t frames_take(unsigned order)
 void frames_give(uint64_t physical, unsigned order)
 {
     uint32_t number = (uint32_t)(physical >> PAGE_SHIFT);
-    struct frame *frame = &frame_table[number];
+    struct page_frame *frame = &frame_table[number];
 
     if (frame->kind < FRAME_USED || (frame->kind == FRAME_USED && frame->order != order)) {
         __builtin_trap(); /* freed twice, or never taken: a kernel bug */

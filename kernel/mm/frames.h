@@ -16,7 +16,7 @@ enum frame_kind {
 };
 
 /* 12 bytes a frame: 0.3 % of memory. */
-struct frame {
+struct page_frame {
     uint32_t next, prev; /* frame numbers: free blocks of one order, or slabs with room; 0 = none */
     uint8_t kind;
     uint8_t order;
@@ -29,20 +29,20 @@ struct frame {
     };
 };
 
-_Static_assert(sizeof(struct frame) == 12, "there is one for each 4 KiB");
+_Static_assert(sizeof(struct page_frame) == 12, "there is one for each 4 KiB");
 
 #define FRAME_ORDERS 10 /* blocks of 2^0 .. 2^9 frames: up to a large page */
 
-extern struct frame *frame_table;
+extern struct page_frame *frame_table;
 extern uint32_t frame_count;
 
-static inline struct frame *frame_at(uint64_t physical)
+static inline struct page_frame *frame_at(uint64_t physical)
 {
     return &frame_table[physical >> PAGE_SHIFT];
 }
 
 /* `table` is zeroed and has an entry for each frame below `count`. */
-void frames_init(struct frame *table, uint32_t count);
+void frames_init(struct page_frame *table, uint32_t count);
 /* Whole pages that are free from now on. */
 void frames_add(uint64_t base, uint64_t bytes);
 /* 2^order frames without charge; 0 = none. */

@@ -23,7 +23,7 @@
 extern const char __boot_start[], __boot_end[]; /* kernel.ld: physical addresses */
 
 static const struct bootinfo *boot_info;
-static uint64_t table_base, table_bytes; /* the array of struct frame, not in the pool */
+static uint64_t table_base, table_bytes; /* the array of struct page_frame, not in the pool */
 
 static uint64_t range_end(const struct mem_range *range)
 {
@@ -61,13 +61,13 @@ static void place_frame_table(void)
         mm_refuse("no usable memory between 1 MiB and 4 GiB");
     }
     uint64_t frames = end >> PAGE_SHIFT;
-    uint64_t most = best->length / 2 / sizeof(struct frame);
+    uint64_t most = best->length / 2 / sizeof(struct page_frame);
 
     if (frames > most) {
         frames = most;
         kprintf("onestack: memory above %lu MiB is left out\n", frames >> (20 - PAGE_SHIFT));
     }
-    table_bytes = (frames * sizeof(struct frame) + PAGE_SIZE - 1) & ~(uint64_t)(PAGE_SIZE - 1);
+    table_bytes = (frames * sizeof(struct page_frame) + PAGE_SIZE - 1) & ~(uint64_t)(PAGE_SIZE - 1);
     table_base = range_end(best) - table_bytes;
     memset(phys_to_virt(table_base), 0, table_bytes);
     frames_init(phys_to_virt(table_base), (uint32_t)frames);

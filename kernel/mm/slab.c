@@ -30,7 +30,7 @@ static uint32_t slab_create(struct quota *quota, unsigned class)
         return 0;
     }
     uint32_t number = (uint32_t)(physical >> PAGE_SHIFT);
-    struct frame *frame = &frame_table[number];
+    struct page_frame *frame = &frame_table[number];
     uint8_t *piece = phys_to_virt(physical);
 
     for (unsigned i = 1; i <= pieces(class); i++) {
@@ -55,7 +55,7 @@ static void *slab_take(struct quota *quota, unsigned class)
             return NULL;
         }
     }
-    struct frame *frame = &frame_table[number];
+    struct page_frame *frame = &frame_table[number];
     uint8_t *page = phys_to_virt((uint64_t)number << PAGE_SHIFT);
     uint8_t *piece = page + ((unsigned)frame->first << (SMALLEST_SHIFT + class));
 
@@ -91,7 +91,7 @@ void kmem_free(struct quota *quota, void *memory, size_t size)
         return;
     }
     unsigned class = class_of(size);
-    struct frame *frame = frame_at(physical);
+    struct page_frame *frame = frame_at(physical);
     uint32_t number = (uint32_t)(physical >> PAGE_SHIFT);
 
     if (frame->kind != FRAME_SLAB || frame->order != class) {

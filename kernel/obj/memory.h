@@ -19,19 +19,23 @@ struct thread;
 enum memory_kind {
     MEMORY_ANONYMOUS, /* its own frames, all there before it can be mapped */
     MEMORY_PAGED,     /* its own frames, each supplied by the pager when it is missed */
-    MEMORY_PHYSICAL   /* frames that are not the allocator's: devices, boot modules */
+    MEMORY_MODULE,    /* a boot module: frames that are not the allocator's */
+    MEMORY_DEVICE     /* physical addresses that are not RAM */
 };
 
 struct memory {
     struct object object;
+    uint8_t kind;             /* enum memory_kind */
     uint64_t bytes;           /* whole pages */
-    uint64_t filled;          /* ANONYMOUS: bytes that are there and zeroed; also the destroyer's cursor */
-    uint64_t base;            /* PHYSICAL: the first byte */
-    struct page_table frames; /* the others' frames by offset; levels 0: `root` is the only frame */
-    struct endpoint *pager;   /* PAGED: who is asked; a reference is held */
+    uint64_t filled;          /* ANONYMOUS: so many are there and zeroed */
+    uint64_t base;            /* MODULE, DEVICE: physical address of the first byte */
+    struct page_table frames; /* the others' frames by offset; levels 0: `root` is the only one */
+    uint64_t freed;           /* when it has ended: so many bytes' frames have been given back */
+    struct endpoint *pager;   /* PAGED: who is asked, or NULL; a reference is held */
     uint64_t pager_badge;     /* of the messages to it */
-    uint8_t kind;
 };
+
+_Static_assert(sizeof(struct memory) <= 128, "slab size");
 
 /* One range of one space, to show a part of a memory object. */
 struct mapping {
@@ -49,14 +53,17 @@ struct mapping {
 
 _Static_assert(sizeof(struct mapping) <= 128, "slab size");
 
-/* Lowest level: create with nothing in it (`bytes` whole pages); NULL = no memory. */
+/* Without any frame; NULL = no memory. `bytes` whole pages, at most MEMORY_BYTES_MAX. */
+#define MEMORY_BYTES_MAX (1ULL << 47)
 struct memory *memory_new(struct quota *quota, enum memory_kind kind, uint64_t bytes);
-/* ANONYMOUS: one more step; false = no memory. Done when filled == bytes. */
+/* ANONYMOUS: one page more; false = no memory. Done when filled == bytes. */
 bool memory_fill_some(struct memory *memory);
-/* Physical address of the page at `offset`, 0 = absent; *large if a whole 2 MiB page is there. */
+/* A frame for one page of a PAGED object that has none there; false = no memory for tables. */
+bool memory_put_frame(struct memory *memory, uint64_t offset, uint64_t frame);
+/* Physical address of the page at `offset`, 0 = absent; *large if a 2 MiB page begins there. */
 uint64_t memory_page(const struct memory *memory, uint64_t offset, bool *large);
 
-/* The part of its object that a capability names. */
+/* The part of its object that a capability names, in bytes. */
 void memory_cap_range(const struct cap *cap, uint64_t *first, uint64_t *bytes);
 /* For sys_range_slice: a capability for bytes `first` .. `first + count` of what `cap` names. */
 int64_t memory_slice(struct thread *self, struct cap *cap, uint64_t first, uint64_t count);

@@ -75,7 +75,6 @@ bool endpoint_destroy(struct core *core, struct thread *self, struct object *obj
 bool notification_destroy(struct core *core, struct thread *self, struct object *object);
 bool reply_destroy(struct core *core, struct thread *self, struct object *object);
 bool memory_destroy(struct core *core, struct thread *self, struct object *object);
-void space_free(struct object *object);
 void memory_free(struct object *object);
 void quota_free(struct object *object);
 

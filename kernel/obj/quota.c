@@ -31,3 +31,51 @@ void quota_grow_root(uint64_t bytes)
 {
     __atomic_fetch_add(&root_quota.limit, bytes, __ATOMIC_RELAXED);
 }
+
+uint64_t quota_free_bytes(const struct quota *quota)
+{
+    return __atomic_load_n(&quota->limit, __ATOMIC_RELAXED) -
+           __atomic_load_n(&quota->used, __ATOMIC_RELAXED);
+}
+
+/* The new account's bytes are in use in the old one until it ends. */
+int64_t sys_quota_split(struct core *core, struct thread *self)
+{
+    struct quota *parent = cap_object(self->space, ARG0(self), RIGHT_QUOTA_SPLIT);
+    uint64_t bytes = ARG1(self);
+
+    (void)core;
+    if (parent == NULL) {
+        return cap_error(self->space, ARG0(self), OBJ_QUOTA);
+    }
+    struct quota *quota = kmem_alloc(parent, sizeof(*quota));
+
+    if (quota == NULL) {
+        return E_NOMEM;
+    }
+    object_init(&quota->object, OBJ_QUOTA, parent);
+    if (!quota_charge(parent, bytes)) {
+        object_unref(&quota->object);
+        return E_NOMEM;
+    }
+    quota->limit = bytes;
+    return cap_publish(self, &quota->object);
+}
+
+void quota_free(struct object *object)
+{
+    quota_refund(object->quota, ((struct quota *)object)->limit);
+}
+
+int64_t sys_quota_info(struct core *core, struct thread *self)
+{
+    const struct quota *quota =
+        cap_object(self->space, ARG0(self), RIGHT_QUOTA_USE | RIGHT_QUOTA_SPLIT);
+
+    (void)core;
+    if (quota == NULL) {
+        return cap_error(self->space, ARG0(self), OBJ_QUOTA);
+    }
+    self->frame.rdx = quota_free_bytes(quota);
+    return E_OK;
+}

@@ -12,10 +12,9 @@
 #define SLAB_CLASSES 6 /* 64 .. 2048 bytes */
 
 struct quota {
-    struct object object;
-    uint64_t limit; /* bytes */
-    uint64_t used;  /* changed by locked instructions */
-    struct quota *parent;         /* gets the limit back when this one ends */
+    struct object object; /* its own account is the one it was split from, which gets the limit back */
+    uint64_t limit;       /* bytes */
+    uint64_t used;        /* changed by locked instructions */
     uint32_t slabs[SLAB_CLASSES]; /* frame numbers of slabs with room, 0 = none (mm/slab.c) */
     struct lock slab_lock;        /* guards them */
 };
@@ -26,6 +25,8 @@ extern struct quota root_quota;
 /* Take `bytes`, or refuse and change nothing. */
 bool quota_charge(struct quota *quota, uint64_t bytes);
 void quota_refund(struct quota *quota, uint64_t bytes);
+/* Bytes not yet charged; others may take them at any time. */
+uint64_t quota_free_bytes(const struct quota *quota);
 /* More memory was found: the root account's limit grows. */
 void quota_grow_root(uint64_t bytes);
 #endif

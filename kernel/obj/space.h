@@ -44,6 +44,8 @@ _Static_assert(sizeof(struct space) <= 256, "slab size");
 
 /* A space without anything in it; NULL = no memory. */
 struct space *space_new(struct quota *quota, struct quota *account);
+/* The same away again: one that nobody has seen. */
+void space_give_up(struct space *space);
 
 /*
  * One page of zeroed slots more, from cap_limit on; the caller (cap.c, which holds cap_lock)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Frames, slabs and accounts: what is handed out never overlaps, is zeroed, is aligned, and adds up."""
+"""Frames, slabs and accounts: nothing that is handed out overlaps, all is zeroed and adds up."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ import ctypes
 from dataclasses import dataclass, field
 
 import pytest
+from host_c import build
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-
-from host_c import build
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 FRAMES = 2048
 PAGE = 4096
@@ -20,10 +25,24 @@ SHIM = f"""
 #include <stdlib.h>
 #include <string.h>
 #include "kernel/mm/frames.h"
+#include "kernel/obj/cap.h"
 #include "kernel/obj/quota.h"
 
 uint64_t host_memory;
-static struct frame table[{FRAMES}];
+/* quota.c's system calls are not under test here. */
+void object_init(struct object *object, enum object_type type, struct quota *quota)
+{{
+    (void)object, (void)type, (void)quota;
+}}
+void object_unref(struct object *object) {{ (void)object; }}
+int64_t cap_publish(struct thread *t, struct object *o) {{ (void)t, (void)o; return 0; }}
+int cap_error(const struct space *s, cap_t handle, enum object_type type)
+{{
+    (void)s, (void)handle, (void)type;
+    return 0;
+}}
+
+static struct page_frame table[{FRAMES}];
 static struct quota accounts[3];
 
 void start(uint64_t limit0, uint64_t limit1, uint64_t limit2);
@@ -73,9 +92,8 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 class Model:
     """What must hold of everything that has been handed out."""
 
-    live: dict[int, tuple[int, int, bool]] = field(
-        default_factory=dict
-    )  # at -> bytes, owner, small
+    # address -> bytes, owner, whether it lies in a slab
+    live: dict[int, tuple[int, int, bool]] = field(default_factory=dict)
 
     def overlaps(self, at: int, size: int) -> bool:
         return any(
@@ -176,9 +194,9 @@ class Machine(RuleBasedStateMachine):
 
 def test_allocator_against_model(kernel: ctypes.CDLL) -> None:
     Machine.lib = kernel
-    run = type("Run", (Machine,), {}).TestCase
-    run.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
-    run().runTest()
+    run_state_machine_as_test(
+        Machine, settings=settings(max_examples=60, stateful_step_count=30, deadline=None)
+    )
 
 
 def test_exhaustion_is_the_account_s_own(kernel: ctypes.CDLL) -> None:

@@ -7,10 +7,9 @@ import bisect
 import ctypes
 
 import pytest
+from host_c import build
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from host_c import build
 
 NODES = 4096
 SHIM = f"""

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT */
+/* The system calls that change what is mapped where. */
+#include "kernel/obj/cap.h"
+#include "kernel/obj/mapping.h"
+#include "kernel/syscall.h"
+
+#define MAP_FLAGS (MAP_READ | MAP_WRITE | MAP_EXECUTE | MAP_UNCACHED | MAP_LARGE)
+#define PAGE_MASK ((uint64_t)PAGE_SIZE - 1)
+
+/* Argument 0, a space that may be mapped into; on failure *error says why. */
+static struct space *argument_space(const struct thread *self, int64_t *error)
+{
+    struct space *space = NULL;
+
+    if (self->space != NULL) { /* else it is ending, in a continuation */
+        space = cap_object(self->space, ARG0(self), RIGHT_SPACE_MAP);
+        *error = space == NULL ? cap_error(self->space, ARG0(self), OBJ_SPACE) : E_OK;
+    } else {
+        *error = E_DEAD;
+    }
+    if (space != NULL && space->object.dying) {
+        *error = E_DEAD;
+        space = NULL;
+    }
+    return space;
+}
+
+static void finish(struct thread *self, int64_t result)
+{
+    if (result != BLOCKED) {
+        self->frame.rax = (uint64_t)result;
+    }
+}
+
+/* --- map: words[0] is the address that has been reached --- */
+
+static void fill_continue(struct core *core, struct thread *self);
+static void undo_continue(struct core *core, struct thread *self);
+
+/* Memory for page tables ran out: the mapping, which is still `filling`, goes again. */
+static int64_t undo(struct core *core, struct thread *self)
+{
+    uint64_t address = ARG2(self) & ~PAGE_MASK;
+    int64_t error;
+    struct space *space = argument_space(self, &error);
+    bool more = space != NULL;
+
+    while (more) {
+        lock_acquire(&space->object.lock);
+        struct mapping *mapping = mapping_from(space, address);
+
+        more = mapping != NULL && mapping->filling && mapping->node.key < address + ARG3(self);
+        if (more) {
+            mapping_cut_some(mapping, USER_END);
+        }
+        lock_release(&space->object.lock);
+        if (more && preemption_wanted(core)) {
+            return continue_with(self, undo_continue);
+        }
+    }
+    return E_NOMEM;
+}
+
+static void undo_continue(struct core *core, struct thread *self)
+{
+    finish(self, undo(core, self));
+}
+
+/* One step; false = no memory. *more says whether there is more to do. */
+static bool fill_step(struct space *space, struct thread *self, bool *more)
+{
+    uint64_t end = (ARG2(self) & ~PAGE_MASK) + ARG3(self);
+    bool filled = true;
+
+    lock_acquire(&space->object.lock);
+    struct mapping *mapping = mapping_from(space, self->words[0]);
+
+    *more = mapping != NULL && mapping->filling && mapping->node.key <= self->words[0];
+    if (*more) {
+        filled = mapping_fill_some(mapping, &self->words[0]);
+        if (self->words[0] == mapping->node.key + mapping->bytes) {
+            mapping->filling = false;
+            *more = self->words[0] < end; /* somebody has split it */
+        }
+    }
+    lock_release(&space->object.lock);
+    return filled;
+}
+
+static int64_t fill(struct core *core, struct thread *self)
+{
+    int64_t error;
+    struct space *space = argument_space(self, &error);
+    bool more = true;
+
+    if (space == NULL) {
+        return error;
+    }
+    while (more) {
+        if (!fill_step(space, self, &more)) {
+            return undo(core, self);
+        }
+        if (more && preemption_wanted(core)) {
+            return continue_with(self, fill_continue);
+        }
+    }
+    return E_OK;
+}
+
+static void fill_continue(struct core *core, struct thread *self)
+{
+    finish(self, fill(core, self));
+}
+
+int64_t sys_map(struct core *core, struct thread *self)
+{
+    int64_t error;
+    struct space *space = argument_space(self, &error);
+    struct cap *cap = cap_find(self->space, ARG1(self), RIGHT_MEMORY_READ);
+    uint64_t flags = ARG2(self) & PAGE_MASK;
+    struct map_request request = {
+        .handle = ARG1(self),
+        .address = ARG2(self) & ~PAGE_MASK,
+        .bytes = ARG3(self),
+        .offset = ARG4(self),
+        .flags = (uint8_t)flags,
+    };
+
+    if (space == NULL) {
+        return error;
+    }
+    if (cap == NULL) {
+        return cap_error(self->space, ARG1(self), OBJ_MEMORY);
+    }
+    if (cap->object->dying) {
+        return E_DEAD;
+    }
+    if (flags & ~(uint64_t)MAP_FLAGS || !map_flags_valid(flags) ||
+        !user_range(request.address, request.bytes)) {
+        return E_INVAL;
+    }
+    error = mapping_add(space, cap, &request);
+    if (error) {
+        return error;
+    }
+    self->words[0] = request.address;
+    return fill(core, self);
+}
+
+/* --- unmap: what is done is no longer there, so it can be made again from its start --- */
+
+int64_t sys_unmap(struct core *core, struct thread *self)
+{
+    int64_t error;
+    struct space *space = argument_space(self, &error);
+    uint64_t address = ARG1(self);
+    uint64_t end = address + ARG2(self);
+
+    if (space == NULL) {
+        return error;
+    }
+    if (!user_range(address, ARG2(self))) {
+        return E_INVAL;
+    }
+    if (!mapping_split(space, address, end)) {
+        return E_NOMEM;
+    }
+    for (;;) {
+        lock_acquire(&space->object.lock);
+        struct mapping *mapping = mapping_from(space, address);
+        bool more = mapping != NULL && mapping->node.key < end;
+
+        if (more) {
+            mapping_cut_some(mapping, end);
+        }
+        lock_release(&space->object.lock);
+        if (!more) {
+            return E_OK;
+        }
+        if (preemption_wanted(core)) {
+            return continue_with(self, syscall_restart);
+        }
+    }
+}
+
+/* --- protect: words[0] is the address that has been reached --- */
+
+static void protect_continue(struct core *core, struct thread *self);
+
+/* One step from words[0] on; *more says whether there is more to do. */
+static int64_t protect_step(struct space *space, struct thread *self, bool *more)
+{
+    uint64_t end = ARG1(self) + ARG2(self);
+    uint8_t flags = (uint8_t)ARG3(self);
+    struct page_table table = space_table(space);
+    struct mapping *mapping = mapping_from(space, self->words[0]);
+
+    *more = mapping != NULL && mapping->node.key < end;
+    if (!*more) {
+        return E_OK;
+    }
+    if (flags & ~mapping->allowed) {
+        return E_RIGHTS;
+    }
+    mapping->flags = (mapping->flags & ~(MAP_READ | MAP_WRITE | MAP_EXECUTE)) | flags;
+    uint64_t at = self->words[0] > mapping->node.key ? self->words[0] : mapping->node.key;
+
+    self->words[0] = page_protect_some(&table, at, mapping->node.key + mapping->bytes, MAPPING_STEP,
+                                       mapping_rights(mapping) & (PTE_WRITE | PTE_NX));
+    tlb_invalidate(space, at, (self->words[0] - at) / PAGE_SIZE);
+    return E_OK;
+}
+
+static int64_t protect(struct core *core, struct thread *self)
+{
+    int64_t error;
+    struct space *space = argument_space(self, &error);
+    bool more = space != NULL;
+
+    if (more && !mapping_split(space, self->words[0], ARG1(self) + ARG2(self))) {
+        return E_NOMEM;
+    }
+    while (more) {
+        lock_acquire(&space->object.lock);
+        error = protect_step(space, self, &more);
+        lock_release(&space->object.lock);
+        if (error) {
+            return error;
+        }
+        if (more && preemption_wanted(core)) {
+            return continue_with(self, protect_continue);
+        }
+    }
+    return error;
+}
+
+static void protect_continue(struct core *core, struct thread *self)
+{
+    finish(self, protect(core, self));
+}
+
+int64_t sys_protect(struct core *core, struct thread *self)
+{
+    uint64_t flags = ARG3(self);
+
+    if (flags & ~(uint64_t)(MAP_READ | MAP_WRITE | MAP_EXECUTE) || !map_flags_valid(flags) ||
+        !user_range(ARG1(self), ARG2(self))) {
+        return E_INVAL;
+    }
+    self->words[0] = ARG1(self);
+    return protect(core, self);
+}

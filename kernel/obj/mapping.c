@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: MIT */
+#include "kernel/obj/mapping.h"
+
+#include "kernel/mm/init.h"
+#include "kernel/mm/kmem.h"
+#include "kernel/obj/cap.h"
+#include "kernel/syscall.h"
+
+#define MAP_RIGHTS (MAP_READ | MAP_WRITE | MAP_EXECUTE)
+
+static struct mapping *of_node(struct tree_node *node)
+{
+    return (struct mapping *)node; /* its first member */
+}
+
+static uint64_t mapping_end(const struct mapping *mapping)
+{
+    return mapping->node.key + mapping->bytes;
+}
+
+bool user_range(uint64_t address, uint64_t bytes)
+{
+    return ((address | bytes) & (PAGE_SIZE - 1)) == 0 && bytes != 0 && address >= USER_BASE &&
+           address < USER_END && bytes <= USER_END - address;
+}
+
+bool map_flags_valid(uint64_t flags)
+{
+    return (flags & MAP_READ) && (flags & (MAP_WRITE | MAP_EXECUTE)) != (MAP_WRITE | MAP_EXECUTE);
+}
+
+struct mapping *mapping_from(const struct space *space, uint64_t address)
+{
+    struct tree_node *node = tree_floor(&space->mappings, address);
+
+    if (node == NULL) { /* all are above: the smallest key */
+        node = space->mappings.root;
+        while (node != NULL && node->child[0] != NULL) {
+            node = node->child[0];
+        }
+    } else if (mapping_end(of_node(node)) <= address) {
+        node = tree_next(node);
+    }
+    return node == NULL ? NULL : of_node(node);
+}
+
+uint64_t mapping_rights(const struct mapping *mapping)
+{
+    return PTE_PRESENT | PTE_USER | (mapping->flags & MAP_WRITE ? PTE_WRITE : 0) |
+           (mapping->flags & MAP_EXECUTE ? 0 : PTE_NX) |
+           (mapping->flags & MAP_UNCACHED ? PTE_UNCACHED : 0);
+}
+
+/* --- the list of a capability; the memory object's lock is held --- */
+
+static void cap_list_push(struct mapping **head, struct mapping *mapping)
+{
+    mapping->cap_next = *head;
+    mapping->cap_link = head;
+    if (*head != NULL) {
+        (*head)->cap_link = &mapping->cap_next;
+    }
+    *head = mapping;
+}
+
+static void cap_list_remove(struct mapping *mapping)
+{
+    *mapping->cap_link = mapping->cap_next;
+    if (mapping->cap_next != NULL) {
+        mapping->cap_next->cap_link = mapping->cap_link;
+    }
+}
+
+void memory_cap_moved(struct cap *to, struct cap *from)
+{
+    to->mappings = from->mappings;
+    from->mappings = NULL;
+    if (to->mappings != NULL) {
+        to->mappings->cap_link = &to->mappings;
+    }
+}
+
+/* --- add --- */
+
+static uint8_t rights_of(const struct cap *cap)
+{
+    return (cap->rights & RIGHT_MEMORY_READ ? MAP_READ : 0) |
+           (cap->rights & RIGHT_MEMORY_WRITE ? MAP_WRITE : 0) |
+           (cap->rights & RIGHT_MEMORY_EXECUTE ? MAP_EXECUTE : 0);
+}
+
+/* Whether what is asked for is the capability's to give; on success *first is its start. */
+static int64_t check_request(const struct cap *cap, const struct map_request *request,
+                             uint64_t *first)
+{
+    const struct memory *memory = (const struct memory *)cap->object;
+    uint64_t bytes;
+
+    if (request->flags & MAP_RIGHTS & ~rights_of(cap)) {
+        return E_RIGHTS;
+    }
+    memory_cap_range(cap, first, &bytes);
+    if (request->offset % PAGE_SIZE != 0 || request->offset > bytes ||
+        request->bytes > bytes - request->offset) {
+        return E_INVAL;
+    }
+    if (memory->kind == MEMORY_ANONYMOUS && memory->filled < memory->bytes) {
+        return E_BUSY;
+    }
+    if (memory->kind == MEMORY_DEVICE &&
+        !device_memory_allowed(memory->base + *first + request->offset, request->bytes)) {
+        return E_INVAL;
+    }
+    return E_OK;
+}
+
+/* Under the space's lock. */
+static int64_t enter(struct space *space, struct cap *cap, cap_t handle, struct mapping *mapping)
+{
+    const struct mapping *next = mapping_from(space, mapping->node.key);
+    struct memory *memory = mapping->memory;
+
+    if (space->object.dying) {
+        return E_DEAD;
+    }
+    if (next != NULL && next->node.key < mapping_end(mapping)) {
+        return E_OVERLAP;
+    }
+    lock_acquire(&memory->object.lock);
+    bool there = cap->handle == handle && cap->rights != 0 && !memory->object.dying;
+
+    if (there) {
+        cap_list_push(&cap->mappings, mapping);
+    }
+    lock_release(&memory->object.lock);
+    if (!there) {
+        return E_BADCAP; /* taken away meanwhile */
+    }
+    tree_insert(&space->mappings, &mapping->node);
+    return E_OK;
+}
+
+int64_t mapping_add(struct space *space, struct cap *cap, const struct map_request *request)
+{
+    uint64_t first;
+    int64_t error = check_request(cap, request, &first);
+
+    if (error) {
+        return error;
+    }
+    struct mapping *mapping = kmem_alloc(space->account, sizeof(*mapping));
+
+    if (mapping == NULL) {
+        return E_NOMEM;
+    }
+    mapping->node.key = request->address;
+    mapping->bytes = request->bytes;
+    mapping->offset = first + request->offset;
+    mapping->memory = (struct memory *)cap->object;
+    mapping->space = space;
+    mapping->flags = request->flags;
+    mapping->allowed = rights_of(cap);
+    mapping->filling = true;
+    lock_acquire(&space->object.lock);
+    error = enter(space, cap, request->handle, mapping);
+    lock_release(&space->object.lock);
+    if (error) {
+        kmem_free(space->account, mapping, sizeof(*mapping));
+    }
+    return error;
+}
+
+bool mapping_fill_some(struct mapping *mapping, uint64_t *address)
+{
+    struct page_table table = space_table(mapping->space);
+    uint64_t rights = mapping_rights(mapping);
+    uint64_t end = mapping_end(mapping);
+
+    if (mapping->memory->kind == MEMORY_PAGED) {
+        *address = end; /* what is there comes at the first touch */
+    }
+    for (unsigned i = 0; i < MAPPING_STEP && *address < end; i++) {
+        uint64_t at = *address;
+        bool large;
+        uint64_t page = memory_page(mapping->memory, mapping->offset + at - mapping->node.key,
+                                    &large);
+
+        large = large && mapping->flags & MAP_LARGE && at % LARGE_PAGE_SIZE == 0 &&
+                end - at >= LARGE_PAGE_SIZE;
+        if (!page_set(&table, at, large ? 2 : 1, page | rights | (large ? PTE_LARGE : 0))) {
+            return false;
+        }
+        *address = at + (large ? LARGE_PAGE_SIZE : PAGE_SIZE);
+    }
+    return true;
+}
+
+/* --- take away --- */
+
+static void remove(struct mapping *mapping)
+{
+    struct space *space = mapping->space;
+
+    tree_remove(&space->mappings, &mapping->node);
+    lock_acquire(&mapping->memory->object.lock);
+    cap_list_remove(mapping);
+    lock_release(&mapping->memory->object.lock);
+    kmem_free(space->account, mapping, sizeof(*mapping));
+}
+
+void mapping_cut_some(struct mapping *mapping, uint64_t end)
+{
+    struct space *space = mapping->space;
+    struct page_table table = space_table(space);
+    uint64_t start = mapping->node.key;
+    uint64_t frames[TABLE_LEVELS - 1];
+
+    end = end < mapping_end(mapping) ? end : mapping_end(mapping);
+    uint64_t reached = page_clear_some(&table, start, end, MAPPING_STEP);
+    unsigned count = page_detach(&table, start, frames);
+
+    tlb_invalidate(space, start, (reached - start) / PAGE_SIZE);
+    while (count > 0) {
+        frame_free(space->account, frames[--count], 0);
+    }
+    mapping->bytes -= reached - start;
+    mapping->offset += reached - start;
+    mapping->node.key = reached;
+    if (mapping->bytes == 0) {
+        remove(mapping);
+    }
+}
+
+/* The capability's first mapping if it is the space's, whose lock keeps it there. */
+static struct mapping *first_in(struct cap *cap, const struct space *space)
+{
+    lock_acquire(&cap->object->lock);
+    struct mapping *mapping = cap->mappings;
+
+    if (mapping != NULL && mapping->space != space) {
+        mapping = NULL;
+    }
+    lock_release(&cap->object->lock);
+    return mapping;
+}
+
+bool memory_cap_gone(struct core *core, struct cap *cap)
+{
+    struct memory *memory = (struct memory *)cap->object;
+
+    for (;;) {
+        lock_acquire(&memory->object.lock);
+        struct space *space = cap->mappings ? cap->mappings->space : NULL;
+
+        if (space != NULL) {
+            object_ref(&space->object); /* its mapping keeps it alive only so long */
+        }
+        lock_release(&memory->object.lock);
+        if (space == NULL) {
+            return true;
+        }
+        lock_acquire(&space->object.lock);
+        struct mapping *mapping = first_in(cap, space);
+
+        if (mapping != NULL) {
+            mapping_cut_some(mapping, USER_END);
+        }
+        lock_release(&space->object.lock);
+        object_unref(&space->object);
+        if (preemption_wanted(core)) {
+            return false;
+        }
+    }
+}
+
+/* --- split --- */
+
+static struct mapping *crossing(const struct space *space, uint64_t address)
+{
+    struct mapping *mapping = mapping_from(space, address);
+
+    return mapping != NULL && mapping->node.key < address ? mapping : NULL;
+}
+
+static uint64_t *large_crossing(const struct page_table *table, uint64_t address)
+{
+    unsigned level;
+    uint64_t *entry = page_find(table, address, &level);
+
+    return level > 1 && *entry != 0 && address % LARGE_PAGE_SIZE != 0 ? entry : NULL;
+}
+
+/* `upper`, fresh memory, becomes the part from `address` on. */
+static void split_mapping(struct mapping *mapping, struct mapping *upper, uint64_t address)
+{
+    uint64_t lower_bytes = address - mapping->node.key;
+
+    *upper = *mapping;
+    upper->node.key = address;
+    upper->bytes -= lower_bytes;
+    upper->offset += lower_bytes;
+    mapping->bytes = lower_bytes;
+    lock_acquire(&mapping->memory->object.lock);
+    cap_list_push(&mapping->cap_next, upper);
+    lock_release(&mapping->memory->object.lock);
+    tree_insert(&mapping->space->mappings, &upper->node);
+}
+
+/* All that is needed is taken first, so that nothing is half done when there is not enough. */
+struct spares {
+    unsigned mappings, tables;
+    struct mapping *mapping[2];
+    uint64_t table[2];
+};
+
+static void spares_give(struct space *space, struct spares *spares)
+{
+    while (spares->mappings > 0) {
+        kmem_free(space->account, spares->mapping[--spares->mappings], sizeof(struct mapping));
+    }
+    while (spares->tables > 0) {
+        frame_free(space->account, spares->table[--spares->tables], 0);
+    }
+}
+
+static bool spares_take(struct space *space, struct spares *spares, unsigned mappings,
+                        unsigned tables)
+{
+    while (spares->mappings < mappings) {
+        struct mapping *mapping = kmem_alloc(space->account, sizeof(*mapping));
+
+        if (mapping == NULL) {
+            return false;
+        }
+        spares->mapping[spares->mappings++] = mapping;
+    }
+    while (spares->tables < tables) {
+        uint64_t table = frame_alloc_dirty(space->account, 0);
+
+        if (table == 0) {
+            return false;
+        }
+        spares->table[spares->tables++] = table;
+    }
+    return true;
+}
+
+static void split_at(struct space *space, uint64_t address, struct spares *spares)
+{
+    struct page_table table = space_table(space);
+    struct mapping *mapping = crossing(space, address);
+    uint64_t *entry = large_crossing(&table, address);
+
+    if (entry != NULL) {
+        page_split(entry, spares->table[--spares->tables]);
+        tlb_invalidate(space, address & ~(uint64_t)(LARGE_PAGE_SIZE - 1), 1);
+    }
+    if (mapping != NULL) {
+        split_mapping(mapping, spares->mapping[--spares->mappings], address);
+    }
+}
+
+bool mapping_split(struct space *space, uint64_t from, uint64_t to)
+{
+    struct page_table table = space_table(space);
+    struct spares spares = {0};
+
+    lock_acquire(&space->object.lock);
+    uint64_t *low = large_crossing(&table, from);
+    uint64_t *high = large_crossing(&table, to);
+    unsigned mappings = (crossing(space, from) != NULL) + (crossing(space, to) != NULL);
+    unsigned tables = (low != NULL) + (high != NULL && high != low);
+    bool enough = spares_take(space, &spares, mappings, tables);
+
+    if (enough) {
+        split_at(space, from, &spares);
+        split_at(space, to, &spares);
+    }
+    spares_give(space, &spares);
+    lock_release(&space->object.lock);
+    return enough;
+}
