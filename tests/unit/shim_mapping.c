@@ -258,6 +258,11 @@ int fault(uint64_t address, uint64_t error)
     }
     return what;
 }
+void cut_once(uint64_t address);
+void cut_once(uint64_t address)
+{
+    mapping_cut_some(mapping_from(space, address), USER_END);
+}
 /* Everything that is mapped there: physical | writable << 1 | executable << 2, 0 = nothing. */
 void translate(uint64_t address, uint64_t pages, uint64_t *out);
 void translate(uint64_t address, uint64_t pages, uint64_t *out)
