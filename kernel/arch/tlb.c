@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What the CPU remembers of page tables: the only file that acts on it. */
+#include <stddef.h>
+
 #include "kernel/arch/cpu.h"
 #include "kernel/arch/paging.h"
 #include "kernel/obj/space.h"
