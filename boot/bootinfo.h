@@ -8,7 +8,7 @@
 #define ONESTACK_BOOT_BOOTINFO_H
 
 /* Which way it came; the 32-bit entry code passes these on. */
-#define BOOT_PVH 1
+#define BOOT_PVH        1
 #define BOOT_MULTIBOOT2 2
 
 #ifndef __ASSEMBLER__
@@ -16,9 +16,9 @@
 #include <stdint.h>
 
 #define BOOT_CMDLINE_SIZE 1024
-#define BOOT_RANGES 128
-#define BOOT_MODULES 4
-#define BOOT_RSDP_SIZE 36
+#define BOOT_RANGES       128
+#define BOOT_MODULES      4
+#define BOOT_RSDP_SIZE    36
 
 /*
  * 1 to 5 are the values of E820, which PVH and Multiboot2 use too; what they call anything else is

@@ -18,9 +18,8 @@ struct feature {
 };
 
 static const struct feature required[] = {
-    {0x00000001, EDX, 5, "MSR"},       {0x00000001, EDX, 9, "APIC"},
-    {0x00000007, EBX, 0, "FSGSBASE"},  {0x00000007, EBX, 7, "SMEP"},
-    {0x00000007, EBX, 20, "SMAP"},     {0x80000001, EDX, 11, "SYSCALL"},
+    {0x00000001, EDX, 5, "MSR"},  {0x00000001, EDX, 9, "APIC"},  {0x00000007, EBX, 0, "FSGSBASE"},
+    {0x00000007, EBX, 7, "SMEP"}, {0x00000007, EBX, 20, "SMAP"}, {0x80000001, EDX, 11, "SYSCALL"},
 };
 
 /* A leaf above the highest of its kind returns another leaf's data, so ask first. */

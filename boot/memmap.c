@@ -11,7 +11,7 @@
 #include "kernel/lib/string.h"
 
 #define LOW_MEMORY_END 0x100000
-#define ADDRESS_LIMIT (1ul << 52) /* MAXPHYADDR is never more: Intel SDM vol. 3, 4.1.4 */
+#define ADDRESS_LIMIT  (1ul << 52) /* MAXPHYADDR is never more: Intel SDM vol. 3, 4.1.4 */
 
 static struct mem_range raw[BOOT_RANGES]; /* the loader's map, while the final one is painted */
 

@@ -5,12 +5,12 @@
 #include "boot/boot.h"
 #include "kernel/lib/string.h"
 
-#define TAG_END 0
-#define TAG_CMDLINE 1
-#define TAG_MODULE 3
+#define TAG_END        0
+#define TAG_CMDLINE    1
+#define TAG_MODULE     3
 #define TAG_MEMORY_MAP 6
-#define TAG_RSDP_OLD 14
-#define TAG_RSDP_NEW 15
+#define TAG_RSDP_OLD   14
+#define TAG_RSDP_NEW   15
 
 #define CORRUPT "the Multiboot2 information is corrupt"
 

@@ -6,15 +6,15 @@
 #include "kernel/lib/checksum.h"
 #include "kernel/lib/string.h"
 
-#define RSDP_V1_SIZE 20
+#define RSDP_V1_SIZE  20
 #define RSDP_REVISION 15 /* offset of the byte; 0 means version 1 */
-#define RSDP_LENGTH 20   /* offset of the double word, from revision 2 on */
+#define RSDP_LENGTH   20 /* offset of the double word, from revision 2 on */
 
 #define BDA_EBDA_SEGMENT 0x40e
-#define EBDA_SCAN_SIZE 1024
-#define BIOS_START 0xe0000
-#define BIOS_SIZE 0x20000
-#define SCAN_STEP 16
+#define EBDA_SCAN_SIZE   1024
+#define BIOS_START       0xe0000
+#define BIOS_SIZE        0x20000
+#define SCAN_STEP        16
 
 bool rsdp_take(struct bootinfo *info, const void *rsdp, uint64_t size)
 {

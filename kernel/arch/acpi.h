@@ -14,8 +14,8 @@
 #include "boot/bootinfo.h"
 #include "kernel/arch/layout.h"
 
-#define ACPI_IOAPICS 8
-#define ACPI_ISA_IRQS 16
+#define ACPI_IOAPICS     8
+#define ACPI_ISA_IRQS    16
 #define ACPI_NMI_ENTRIES 8
 
 /* How an interrupt line arrives at an IOAPIC. */

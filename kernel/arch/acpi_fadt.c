@@ -11,12 +11,12 @@
 #define FLAG_HARDWARE_REDUCED (1u << 20)
 
 /* AML: ACPI 6.5, 20.2. */
-#define AML_ZERO 0x00
-#define AML_ONE 0x01
-#define AML_NAME 0x08
-#define AML_BYTE 0x0a
+#define AML_ZERO    0x00
+#define AML_ONE     0x01
+#define AML_NAME    0x08
+#define AML_BYTE    0x0a
 #define AML_PACKAGE 0x12
-#define AML_ROOT 0x5c
+#define AML_ROOT    0x5c
 
 /* The first, oldest part; it holds all that is used here. */
 struct fadt {

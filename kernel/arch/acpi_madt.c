@@ -5,22 +5,22 @@
 #include "kernel/arch/acpi_table.h"
 #include "kernel/lib/string.h"
 
-#define ENTRY_LAPIC 0
-#define ENTRY_IOAPIC 1
-#define ENTRY_OVERRIDE 2
+#define ENTRY_LAPIC     0
+#define ENTRY_IOAPIC    1
+#define ENTRY_OVERRIDE  2
 #define ENTRY_LAPIC_NMI 4
-#define ENTRY_X2APIC 9
+#define ENTRY_X2APIC    9
 
-#define LAPIC_ENABLED 1
+#define LAPIC_ENABLED     1
 #define APIC_ID_BROADCAST 0xff
-#define UID_ALL 0xff
+#define UID_ALL           0xff
 
-#define FLAGS_POLARITY 0x3
+#define FLAGS_POLARITY    0x3
 #define FLAGS_ACTIVE_HIGH 0x1
-#define FLAGS_ACTIVE_LOW 0x3
-#define FLAGS_TRIGGER 0xc
-#define FLAGS_EDGE 0x4
-#define FLAGS_LEVEL 0xc
+#define FLAGS_ACTIVE_LOW  0x3
+#define FLAGS_TRIGGER     0xc
+#define FLAGS_EDGE        0x4
+#define FLAGS_LEVEL       0xc
 
 struct madt {
     struct acpi_header header;

@@ -26,6 +26,6 @@ void acpi_note_problem(struct acpi_info *acpi, const char *problem);
 void acpi_set_line(struct acpi_line *line, uint16_t flags);
 
 void acpi_parse_madt(struct acpi_info *acpi, const struct acpi_header *madt);
-void acpi_parse_fadt(struct acpi_info *acpi, const struct acpi_header *fadt);
+void acpi_parse_fadt(struct acpi_info *acpi, const struct acpi_header *header);
 
 #endif

@@ -12,19 +12,21 @@
 
 #define NS_PER_SECOND 1000000000ul
 
-#define PIT_HZ 1193182ul
-#define PIT_CHANNEL2 0x42
-#define PIT_COMMAND 0x43
+#define PIT_HZ             1193182ul
+#define PIT_CHANNEL2       0x42
+#define PIT_COMMAND        0x43
 #define PIT_CHANNEL2_MODE0 0xb0 /* low byte, high byte, count down once, binary */
-#define PIT_LATCH_CHANNEL2 0x80
-#define PORT_B 0x61
-#define PORT_B_GATE2 0x01
-#define PORT_B_SPEAKER 0x02
+#define PIT_READ_BACK_2    0xc8 /* latch status and count of channel 2 */
+#define PIT_STATUS_OUT     0x80 /* in mode 0: has passed zero */
+#define PORT_B             0x61
+#define PORT_B_GATE2       0x01
+#define PORT_B_SPEAKER     0x02
 
-#define DOUBT 2000               /* one part in so many */
-#define PIT_TICKS_MAX 48000u     /* 40 ms; the counter wraps after 65,536 */
-#define PIT_POLLS_MAX 100000     /* for one tick of 0.8 us: the PIT does not count */
-#define LAPIC_NS_MAX 40000000ul
+#define PRECISION        2000   /* asked for: one part in so many */
+#define PRECISION_LAST   16     /* accepted where ports are slow, as in a nested hypervisor */
+#define PIT_COUNT_LAST   16000  /* of 65,535: 41 ms, and some room before it passes zero */
+#define PIT_POLLS_MAX    100000 /* for one tick of 0.8 us: the PIT does not count */
+#define LAPIC_COUNT_LAST 0x10000000
 
 struct clock machine_clock;
 
@@ -35,25 +37,32 @@ struct sample {
     uint32_t count;
 };
 
-static uint16_t pit_read(uint64_t *before, uint64_t *after)
+/* False once the counter has passed zero: nobody knows how often. */
+static bool read_pit(uint16_t *count, uint64_t *before, uint64_t *after)
 {
     *before = rdtsc();
-    outb(PIT_COMMAND, PIT_LATCH_CHANNEL2);
+    outb(PIT_COMMAND, PIT_READ_BACK_2);
     *after = rdtsc();
+    uint8_t status = inb(PIT_CHANNEL2);
     uint8_t low = inb(PIT_CHANNEL2);
 
-    return (uint16_t)(low | inb(PIT_CHANNEL2) << 8);
+    *count = (uint16_t)(low | inb(PIT_CHANNEL2) << 8);
+    return !(status & PIT_STATUS_OUT);
 }
 
 /* The next moment at which the PIT's counter changes: between two readings that differ. */
 static bool sample_pit(struct sample *sample)
 {
     uint64_t before, after, next_before;
-    uint16_t first = pit_read(&before, &after);
+    uint16_t first, count;
 
+    if (!read_pit(&first, &before, &after)) {
+        return false;
+    }
     for (uint32_t polls = 0; polls < PIT_POLLS_MAX; polls++) {
-        uint16_t count = pit_read(&next_before, &after);
-
+        if (!read_pit(&count, &next_before, &after)) {
+            return false;
+        }
         if (count != first) {
             *sample = (struct sample){
                 .tsc = before + (after - before) / 2,
@@ -75,11 +84,16 @@ static void start_pit(void)
     outb(PIT_CHANNEL2, 0xff);
 }
 
-/* 0 if the PIT does not count. */
-static uint64_t measure_tsc(void)
+/* Is the doubt about both moments less than one part in `precision` of the time between them? */
+static bool good_enough(const struct sample *start, const struct sample *end, uint64_t precision)
+{
+    return (start->doubt + end->doubt) * precision <= end->tsc - start->tsc;
+}
+
+/* 0 if the PIT does not count, passed zero since the core was away for 55 ms, or is too slow. */
+static uint64_t try_tsc(uint64_t precision)
 {
     struct sample start, end;
-    uint32_t elapsed;
 
     start_pit();
     if (!sample_pit(&start)) {
@@ -89,13 +103,24 @@ static uint64_t measure_tsc(void)
         if (!sample_pit(&end)) {
             return 0;
         }
+        if (end.count < start.count && good_enough(&start, &end, precision)) {
+            return (end.tsc - start.tsc) * PIT_HZ / (start.count - end.count);
+        }
         if (end.doubt < start.doubt / 2) {
             start = end; /* a much better start is worth the wait */
         }
-        elapsed = (uint16_t)(start.count - end.count);
-    } while (elapsed < PIT_TICKS_MAX &&
-             (start.doubt + end.doubt) * DOUBT > end.tsc - start.tsc);
-    return (end.tsc - start.tsc) * PIT_HZ / elapsed;
+    } while (end.count > PIT_COUNT_LAST);
+    return 0;
+}
+
+static uint64_t measure_tsc(void)
+{
+    uint64_t hz = 0;
+
+    for (uint64_t precision = PRECISION; precision >= PRECISION_LAST && hz == 0; precision /= 2) {
+        hz = try_tsc(precision);
+    }
+    return hz;
 }
 
 /* CPUID leaf 15h: the crystal's frequency and the TSC's ratio to it (Intel SDM vol. 3, 18.7.3). */
@@ -120,11 +145,11 @@ static struct sample sample_lapic(void)
     return (struct sample){.tsc = before + doubt / 2, .doubt = doubt, .count = count};
 }
 
-/* Runs the timer masked from its top; at 1 GHz it takes four seconds to zero. */
+/* Runs the timer masked from its top; 0 if it does not count, or not for long enough. */
 static uint64_t measure_lapic(uint64_t tsc_hz)
 {
-    uint64_t limit = tsc_hz / (NS_PER_SECOND / LAPIC_NS_MAX);
     uint32_t lvt = lapic_read(LAPIC_LVT_TIMER);
+    uint64_t hz = 0;
     struct sample start, end;
 
     lapic_write(LAPIC_LVT_TIMER, lvt | LAPIC_LVT_MASKED);
@@ -132,12 +157,16 @@ static uint64_t measure_lapic(uint64_t tsc_hz)
     start = sample_lapic();
     do {
         end = sample_lapic();
-    } while (end.tsc - start.tsc < limit &&
-             ((start.doubt + end.doubt) * DOUBT > end.tsc - start.tsc ||
-              start.count - end.count < DOUBT));
+        /* The count itself is as doubtful as one tick. */
+        if (start.count - end.count >= PRECISION && good_enough(&start, &end, PRECISION)) {
+            hz = (uint64_t)(start.count - end.count) * tsc_hz / (end.tsc - start.tsc);
+        } else if (end.doubt < start.doubt / 2) {
+            start = end;
+        }
+    } while (hz == 0 && end.count > LAPIC_COUNT_LAST && end.tsc - start.tsc < tsc_hz);
     lapic_timer_arm(0);
     lapic_write(LAPIC_LVT_TIMER, lvt);
-    return (uint64_t)(start.count - end.count) * tsc_hz / (end.tsc - start.tsc);
+    return hz;
 }
 
 bool clock_init(void)
@@ -160,7 +189,8 @@ bool clock_init(void)
 
 void clock_wake_in(uint64_t ticks)
 {
-    unsigned __int128 count = (unsigned __int128)ticks * machine_clock.lapic_per_tick >> CLOCK_SHIFT;
+    unsigned __int128 count = (unsigned __int128)ticks * machine_clock.lapic_per_tick >>
+                              CLOCK_SHIFT;
 
     /* One more, for the part that the shift cut off; and 0 would stop the timer. */
     lapic_timer_arm(count >= UINT32_MAX ? UINT32_MAX : (uint32_t)count + 1);

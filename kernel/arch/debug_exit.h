@@ -8,8 +8,8 @@
 
 #define DEBUG_EXIT_PORT 0xf4
 
-#define EXIT_POWEROFF 0x10     /* status 33 */
-#define EXIT_PANIC 0x11        /* status 35 */
+#define EXIT_POWEROFF     0x10 /* status 33 */
+#define EXIT_PANIC        0x11 /* status 35 */
 #define EXIT_BOOT_REFUSED 0x12 /* status 37 */
 #define EXIT_TEST_FAILURE 0x13 /* status 39 */
 

@@ -7,14 +7,14 @@
 #include "kernel/arch/mmio.h"
 
 /* Offsets in the page, and what the index register selects. */
-#define IOAPIC_INDEX 0x00
-#define IOAPIC_DATA 0x10
-#define REGISTER_VERSION 0x01
+#define IOAPIC_INDEX        0x00
+#define IOAPIC_DATA         0x10
+#define REGISTER_VERSION    0x01
 #define REGISTER_ENTRY(pin) (0x10 + 2 * (pin)) /* low half; the high one follows */
 
-#define ENTRY_ACTIVE_LOW (1u << 13)
-#define ENTRY_LEVEL (1u << 15)
-#define ENTRY_MASKED (1u << 16)
+#define ENTRY_ACTIVE_LOW        (1u << 13)
+#define ENTRY_LEVEL             (1u << 15)
+#define ENTRY_MASKED            (1u << 16)
 #define ENTRY_DESTINATION_SHIFT 24
 
 struct ioapic {
@@ -108,8 +108,9 @@ void ioapic_route(const struct acpi_line *line, uint8_t vector, uint8_t to)
     /* Masked before its destination changes: no interrupt can take half of each. */
     write(ioapic, index, ENTRY_MASKED);
     write(ioapic, index + 1, (uint32_t)to << ENTRY_DESTINATION_SHIFT);
-    write(ioapic, index, ENTRY_MASKED | (line->level ? ENTRY_LEVEL : 0) |
-                             (line->active_low ? ENTRY_ACTIVE_LOW : 0) | vector);
+    write(ioapic, index,
+          ENTRY_MASKED | (line->level ? ENTRY_LEVEL : 0) |
+              (line->active_low ? ENTRY_ACTIVE_LOW : 0) | vector);
     irq_restore(flags);
 }
 

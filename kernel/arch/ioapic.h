@@ -14,7 +14,7 @@
 #include "kernel/arch/layout.h"
 
 /* Each has a page of its own from IOAPIC_BASE on; whoever maps it takes the page of its address. */
-#define IOAPIC_PAGE(n) (IOAPIC_BASE + (uint64_t)(n) * PAGE_SIZE)
+#define IOAPIC_PAGE(n) (IOAPIC_BASE + (n) * (uint64_t)PAGE_SIZE)
 
 /* Once the pages are mapped: masks all lines. */
 void ioapic_init(const struct acpi_info *acpi);

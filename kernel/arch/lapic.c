@@ -7,7 +7,7 @@
 #include "kernel/arch/irq_flag.h"
 #include "kernel/arch/vectors.h"
 
-#define APIC_BASE_ENABLE (1u << 11)
+#define APIC_BASE_ENABLE       (1u << 11)
 #define VERSION_LAST_LVT_SHIFT 16
 
 /* Reads of the command register before it is written regardless: a stuck bit must not hang a panic. */

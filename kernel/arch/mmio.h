@@ -19,10 +19,7 @@ static inline uint32_t mmio_read32(uint64_t address)
 
 static inline void mmio_write32(uint64_t address, uint32_t value)
 {
-    __asm__ volatile("movl %1, %0"
-                     : "=m"(*(volatile uint32_t *)address)
-                     : "r"(value)
-                     : "memory");
+    __asm__ volatile("movl %1, %0" : "=m"(*(volatile uint32_t *)address) : "r"(value) : "memory");
 }
 
 #endif

@@ -5,15 +5,15 @@
 #include "kernel/arch/vectors.h"
 
 #define PIC1_COMMAND 0x20
-#define PIC1_DATA 0x21
+#define PIC1_DATA    0x21
 #define PIC2_COMMAND 0xa0
-#define PIC2_DATA 0xa1
+#define PIC2_DATA    0xa1
 
-#define ICW1_INIT_ICW4 0x11
+#define ICW1_INIT_ICW4    0x11
 #define ICW3_CASCADE_ON_2 0x04
-#define ICW3_IDENTITY_2 0x02
-#define ICW4_8086 0x01
-#define MASK_ALL 0xff
+#define ICW3_IDENTITY_2   0x02
+#define ICW4_8086         0x01
+#define MASK_ALL          0xff
 
 void pic_disable(void)
 {

@@ -5,12 +5,12 @@
 #include "kernel/arch/debug_exit.h"
 #include "kernel/arch/uart.h"
 
-#define PM1_POWER_BUTTON (1u << 8) /* in status (write 1 to clear) and in enable */
-#define PM1_STATUS_ALL 0x8731u     /* every status bit that is defined */
-#define PM1_CONTROL_SCI_ENABLE (1u << 0)
-#define PM1_CONTROL_SLEEP_ENABLE (1u << 13)
+#define PM1_POWER_BUTTON             (1u << 8) /* in status (write 1 to clear) and in enable */
+#define PM1_STATUS_ALL               0x8731u   /* every status bit that is defined */
+#define PM1_CONTROL_SCI_ENABLE       (1u << 0)
+#define PM1_CONTROL_SLEEP_ENABLE     (1u << 13)
 #define PM1_CONTROL_SLEEP_TYPE_SHIFT 10
-#define PM1_CONTROL_SLEEP_TYPE (7u << PM1_CONTROL_SLEEP_TYPE_SHIFT)
+#define PM1_CONTROL_SLEEP_TYPE       (7u << PM1_CONTROL_SLEEP_TYPE_SHIFT)
 
 /* Firmware switches to ACPI mode within an SMI, so the first look should find it done. */
 #define ACPI_ENABLE_POLLS 100000
@@ -48,8 +48,7 @@ static void init_events(const struct acpi_info *acpi, uint16_t event)
 
 bool power_init(const struct acpi_info *acpi)
 {
-    if (!acpi->has_sci || acpi->pm1a_event == 0 || acpi->pm1a_control == 0 ||
-        !enable_acpi(acpi)) {
+    if (!acpi->has_sci || acpi->pm1a_event == 0 || acpi->pm1a_control == 0 || !enable_acpi(acpi)) {
         return false;
     }
     init_events(acpi, acpi->pm1a_event);
@@ -79,8 +78,8 @@ static void enter_sleep(uint16_t control, uint8_t type)
     if (control != 0) {
         uint16_t keep = (uint16_t)(inw(control) & ~PM1_CONTROL_SLEEP_TYPE);
 
-        outw(control, (uint16_t)(keep | type << PM1_CONTROL_SLEEP_TYPE_SHIFT |
-                                 PM1_CONTROL_SLEEP_ENABLE));
+        outw(control,
+             (uint16_t)(keep | type << PM1_CONTROL_SLEEP_TYPE_SHIFT | PM1_CONTROL_SLEEP_ENABLE));
     }
 }
 

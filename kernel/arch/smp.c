@@ -75,8 +75,8 @@ static bool decide(unsigned core, enum answer answer)
 {
     uint8_t expected = EXPECTED;
 
-    return __atomic_compare_exchange_n(&answers[core], &expected, answer, false,
-                                       __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    return __atomic_compare_exchange_n(&answers[core], &expected, answer, false, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_ACQUIRE);
 }
 
 /* From ap.S, on the core's own stack. */

@@ -7,22 +7,22 @@
 #define ONESTACK_ARCH_UART_H
 
 #define COM1_PORT 0x3f8
-#define COM1_IRQ 4
+#define COM1_IRQ  4
 
-#define UART_DATA 0              /* divisor low byte while DLAB is set */
-#define UART_INTERRUPT_ENABLE 1  /* divisor high byte while DLAB is set */
-#define UART_FIFO_CONTROL 2
-#define UART_LINE_CONTROL 3
-#define UART_MODEM_CONTROL 4
-#define UART_LINE_STATUS 5
+#define UART_DATA             0 /* divisor low byte while DLAB is set */
+#define UART_INTERRUPT_ENABLE 1 /* divisor high byte while DLAB is set */
+#define UART_FIFO_CONTROL     2
+#define UART_LINE_CONTROL     3
+#define UART_MODEM_CONTROL    4
+#define UART_LINE_STATUS      5
 
-#define UART_LCR_8N1 0x03
-#define UART_LCR_DLAB 0x80
+#define UART_LCR_8N1          0x03
+#define UART_LCR_DLAB         0x80
 #define UART_FCR_ENABLE_CLEAR 0x07
 #define UART_MCR_DTR_RTS_OUT2 0x0b /* OUT2 gates the interrupt line on a PC */
-#define UART_LSR_DATA_READY 0x01
-#define UART_LSR_TX_EMPTY 0x20 /* takes the next byte */
-#define UART_LSR_TX_DONE 0x40  /* has sent the last one, too */
+#define UART_LSR_DATA_READY   0x01
+#define UART_LSR_TX_EMPTY     0x20 /* takes the next byte */
+#define UART_LSR_TX_DONE      0x40 /* has sent the last one, too */
 
 #define UART_DIVISOR_115200 1
 

@@ -107,7 +107,8 @@ static bool convert(char conversion, const struct spec *spec, va_list *arguments
         return true;
     case 'u':
     case 'x':
-        put_number(spec, spec->is_long ? va_arg(*arguments, uint64_t) : va_arg(*arguments, uint32_t),
+        put_number(spec,
+                   spec->is_long ? va_arg(*arguments, uint64_t) : va_arg(*arguments, uint32_t),
                    conversion == 'x' ? 16 : 10, "");
         return true;
     case 'p':

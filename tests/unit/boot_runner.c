@@ -27,7 +27,7 @@ struct blob {
     uint64_t size;
 };
 
-#define BLOBS_MAX 64
+#define BLOBS_MAX  64
 #define COPIES_MAX (1 << 18)
 
 static struct blob blobs[BLOBS_MAX];
@@ -120,8 +120,8 @@ static void run_boot(const struct request *request)
     printf("\"protocol\": %u, \"trampoline\": %lu, \"ranges\": [", info->protocol,
            info->trampoline);
     for (uint32_t i = 0; i < info->range_count; i++) {
-        printf("%s[%lu, %lu, %u]", i == 0 ? "" : ", ", info->ranges[i].base,
-               info->ranges[i].length, info->ranges[i].type);
+        printf("%s[%lu, %lu, %u]", i == 0 ? "" : ", ", info->ranges[i].base, info->ranges[i].length,
+               info->ranges[i].type);
     }
     printf("], \"modules\": [");
     for (uint32_t i = 0; i < info->module_count; i++) {
@@ -144,8 +144,8 @@ static void print_acpi(const struct acpi_info *acpi)
     print_text("problem", acpi->problem);
     printf("\"left_out\": %u, \"cores\": [", acpi->cores_left_out);
     for (uint32_t i = 0; i < acpi->core_count; i++) {
-        printf("%s[%u, %u, %u, %d]", i == 0 ? "" : ", ", acpi->cores[i].apic_id,
-               acpi->cores[i].uid, acpi->cores[i].nmi_lint, acpi->cores[i].nmi_active_low);
+        printf("%s[%u, %u, %u, %d]", i == 0 ? "" : ", ", acpi->cores[i].apic_id, acpi->cores[i].uid,
+               acpi->cores[i].nmi_lint, acpi->cores[i].nmi_active_low);
     }
     printf("], \"ioapics\": [");
     for (uint32_t i = 0; i < acpi->ioapic_count; i++) {
@@ -160,8 +160,8 @@ static void print_acpi(const struct acpi_info *acpi)
     }
     print_line("sci", &acpi->sci);
     printf(", \"has_sci\": %d, \"smi\": [%u, %u], \"pm1\": [%u, %u, %u, %u, %u], \"s5\": ",
-           acpi->has_sci, acpi->smi_command, acpi->acpi_enable, acpi->pm1a_event,
-           acpi->pm1b_event, acpi->pm1_event_length, acpi->pm1a_control, acpi->pm1b_control);
+           acpi->has_sci, acpi->smi_command, acpi->acpi_enable, acpi->pm1a_event, acpi->pm1b_event,
+           acpi->pm1_event_length, acpi->pm1a_control, acpi->pm1b_control);
     if (acpi->has_s5) {
         printf("[%u, %u]}\n", acpi->s5_type_a, acpi->s5_type_b);
     } else {
