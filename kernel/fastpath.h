@@ -18,8 +18,8 @@ struct fast_result {
  * The parameters' order is that of the registers after the SYSCALL stub: nothing moves. `save_end` is
  * the end of the calling thread's save area.
  */
-#define FAST(name)                                                                        \
-    struct fast_result fast_##name(struct frame *save_end, uint64_t a0, uint64_t a1,      \
+#define FAST(name)                                                                   \
+    struct fast_result fast_##name(struct frame *save_end, uint64_t a0, uint64_t a1, \
                                    struct core *core, uint64_t a2, uint64_t a3)
 FAST(null);
 FAST(call);

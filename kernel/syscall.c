@@ -9,12 +9,12 @@
 typedef int64_t slow_fn(struct core *core, struct thread *self);
 
 #define SLOT_FAST(name) (void *)fast_##name
-#define SLOT_TRY(name) (void *)fast_##name
+#define SLOT_TRY(name)  (void *)fast_##name
 #define SLOT_SLOW(name) (void *)syscall_slow
 
 /* By the number's low byte, so that no bound needs a check. */
 void *const syscall_fast[256] = {
-    [SYS_COUNT ... 255] = (void *)fast_unknown,
+    [SYS_COUNT... 255] = (void *)fast_unknown,
 #define SYSCALL(number, name, kind, args, text) [number] = SLOT_##kind(name),
 #include "kernel/abi/syscalls.def"
 #undef SYSCALL

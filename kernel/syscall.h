@@ -47,7 +47,8 @@ static inline bool preemption_wanted(const struct core *core)
 void copy_from_user(struct core *core, void *to, uint64_t user_from, uint64_t bytes);
 void copy_to_user(struct core *core, uint64_t user_to, const void *from, uint64_t bytes);
 
-#define SYSCALL(number, name, kind, args, text) int64_t sys_##name(struct core *core, struct thread *self);
+#define SYSCALL(number, name, kind, args, text) \
+    int64_t sys_##name(struct core *core, struct thread *self);
 #include "kernel/abi/syscalls.def"
 #undef SYSCALL
 

@@ -7,7 +7,7 @@
 #include "kernel/sched.h"
 
 #define LEVEL_SHIFT 6
-#define TICK_MAX ((1ULL << (LEVEL_SHIFT * WHEEL_LEVELS)) - 1)
+#define TICK_MAX    ((1ULL << (LEVEL_SHIFT * WHEEL_LEVELS)) - 1)
 
 uint64_t timer_deadline(uint64_t nanoseconds)
 {

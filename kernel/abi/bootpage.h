@@ -5,9 +5,9 @@
 
 #include "kernel/abi/cap.h"
 
-#define BOOT_PAGE 0x00007fffffff0000ULL /* one page */
-#define BOOT_STACK_TOP 0x00007fffffff0000ULL /* the first thread's stack ends below it, */
-#define BOOT_STACK_SIZE 0x10000ULL           /* so many bytes, zeroed */
+#define BOOT_PAGE       0x00007fffffff0000ULL /* one page */
+#define BOOT_STACK_TOP  0x00007fffffff0000ULL /* the first thread's stack ends below it, */
+#define BOOT_STACK_SIZE 0x10000ULL            /* so many bytes, zeroed */
 
 struct boot_page {
     uint64_t tsc_hz;

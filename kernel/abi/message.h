@@ -21,18 +21,18 @@
 
 #include "kernel/abi/cap.h"
 
-#define MESSAGE_WORDS 6
+#define MESSAGE_WORDS     6
 #define MESSAGE_BYTES_MAX 65536u
-#define MESSAGE_CAPS_MAX 4u
+#define MESSAGE_CAPS_MAX  4u
 
-#define INFO_BYTES_MASK 0x1ffffULL
-#define INFO_CAPS_SHIFT 20
-#define INFO_CAPS_MASK 0x700000ULL
-#define INFO_FAULT (1ULL << 24)
-#define INFO_NOTIFIED (1ULL << 25)
-#define INFO_EXTRA (1ULL << 28)
+#define INFO_BYTES_MASK  0x1ffffULL
+#define INFO_CAPS_SHIFT  20
+#define INFO_CAPS_MASK   0x700000ULL
+#define INFO_FAULT       (1ULL << 24)
+#define INFO_NOTIFIED    (1ULL << 25)
+#define INFO_EXTRA       (1ULL << 28)
 #define INFO_LABEL_SHIFT 32
-#define INFO_LABEL_MASK 0x7fffffff00000000ULL
+#define INFO_LABEL_MASK  0x7fffffff00000000ULL
 /* What a sender may set and a receiver gets; what makes a message more than six words. */
 #define INFO_USER_MASK (INFO_BYTES_MASK | INFO_CAPS_MASK | INFO_LABEL_MASK)
 #define INFO_LONG_MASK (INFO_BYTES_MASK | INFO_CAPS_MASK)

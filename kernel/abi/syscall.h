@@ -14,14 +14,14 @@ enum syscall_number {
 };
 
 /* map, protect: W^X, so WRITE with EXECUTE is refused. */
-#define MAP_READ 0x1u
-#define MAP_WRITE 0x2u
-#define MAP_EXECUTE 0x4u
+#define MAP_READ     0x1u
+#define MAP_WRITE    0x2u
+#define MAP_EXECUTE  0x4u
 #define MAP_UNCACHED 0x8u
-#define MAP_LARGE 0x10u /* 2 MiB pages wherever address, offset and length allow */
+#define MAP_LARGE    0x10u /* 2 MiB pages wherever address, offset and length allow */
 
 struct thread_info {
-    uint32_t state;    /* enum thread_state, kernel/obj/thread.h */
+    uint32_t state; /* enum thread_state, kernel/obj/thread.h */
     uint8_t priority, base_priority, ceiling, core;
     uint64_t cpu_time; /* nanoseconds */
 };
@@ -41,13 +41,13 @@ struct fault_info {
 };
 
 enum kernel_info_kind {
-    KINFO_CORES,          /* cores online */
-    KINFO_FREE_BYTES,     /* kernel-wide memory that belongs to no object */
-    KINFO_NMI_COUNT,      /* index = core: NMIs taken */
-    KINFO_NMI_WORKED,     /* index = core: NMI work done */
-    KINFO_IRQ_COUNT,      /* index = core */
+    KINFO_CORES,      /* cores online */
+    KINFO_FREE_BYTES, /* kernel-wide memory that belongs to no object */
+    KINFO_NMI_COUNT,  /* index = core: NMIs taken */
+    KINFO_NMI_WORKED, /* index = core: NMI work done */
+    KINFO_IRQ_COUNT,  /* index = core */
     KINFO_TSC_HZ,
-    KINFO_CORE_HERE,      /* the core that runs the caller */
+    KINFO_CORE_HERE, /* the core that runs the caller */
     KINFO_MCHECK_COUNT,
     KINFO_COUNT
 };

@@ -19,7 +19,7 @@ struct run_queue {
 
 /* Deadlines of this core's threads (timer.c). */
 #define WHEEL_LEVELS 7
-#define WHEEL_SLOTS 64
+#define WHEEL_SLOTS  64
 struct timer_wheel {
     uint64_t tick; /* all before it have fired */
     uint64_t occupied[WHEEL_LEVELS];
@@ -27,12 +27,12 @@ struct timer_wheel {
 };
 
 struct core {
-    struct core *self;         /* so that a stray pointer is recognised in a dump */
+    struct core *self; /* so that a stray pointer is recognised in a dump */
     uint8_t spare;
-    uint8_t nest;              /* core_nest: kernel entries that are open; 0 in user mode */
+    uint8_t nest; /* core_nest: kernel entries that are open; 0 in user mode */
     union {
         struct {
-            uint8_t state;     /* byte stores only */
+            uint8_t state; /* byte stores only */
             uint8_t pending;
         };
         uint16_t core_state;
@@ -40,29 +40,29 @@ struct core {
     uint16_t id;
     uint16_t online;
     struct thread *current_hint; /* kept by entry models whose RSP0 does not say it */
-    struct thread *fpu_owner;  /* whose FPU content is loaded, NULL = nobody's and CR0.TS set */
+    struct thread *fpu_owner;    /* whose FPU content is loaded, NULL = nobody's and CR0.TS set */
 
     /* events that were recorded and not yet worked on (E6) */
-    uint64_t irq_pending[4];   /* one bit a vector */
+    uint64_t irq_pending[4];      /* one bit a vector */
     uint32_t nmi_pending_reasons; /* moved out of nmi_reasons by the handler; see trap.c */
-    uint32_t nmi_reasons;      /* set by the sender, any core, before it sends (N7) */
-    uint64_t irq_count;        /* interrupts recorded */
-    uint64_t breakpoints;      /* int3 in ring 0: the harness plants them */
-    uint64_t nmi_count;        /* taken by the handler */
-    uint64_t nmi_worked;       /* worked on at the outermost level */
-    uint64_t nmi_external;     /* of those taken, without a reason */
+    uint32_t nmi_reasons;         /* set by the sender, any core, before it sends (N7) */
+    uint64_t irq_count;           /* interrupts recorded */
+    uint64_t breakpoints;         /* int3 in ring 0: the harness plants them */
+    uint64_t nmi_count;           /* taken by the handler */
+    uint64_t nmi_worked;          /* worked on at the outermost level */
+    uint64_t nmi_external;        /* of those taken, without a reason */
     uint64_t nmi_external_worked;
     struct mcheck_log *mcheck; /* banks as they were (mcheck.c) */
-    uint64_t mail;             /* lock-free stack of threads with a message (struct thread.mail_next) */
+    uint64_t mail; /* lock-free stack of threads with a message (struct thread.mail_next) */
 
     /* scheduler (sched.c) */
     uint64_t ready[PRIORITY_COUNT / 64]; /* bit p: queue p is not empty */
-    int32_t ready_top;         /* highest of them, -1 = none */
+    int32_t ready_top;                   /* highest of them, -1 = none */
     uint32_t lapic_id;
-    uint64_t switched_in;      /* TSC when the current thread was switched in */
-    uint64_t slice_end;        /* TSC when the current thread's slice is over */
-    uint64_t timer_armed;      /* TSC that the one-shot timer is set to, ~0 = off */
-    uint64_t idle_time;        /* TSC ticks in idle */
+    uint64_t switched_in; /* TSC when the current thread was switched in */
+    uint64_t slice_end;   /* TSC when the current thread's slice is over */
+    uint64_t timer_armed; /* TSC that the one-shot timer is set to, ~0 = off */
+    uint64_t idle_time;   /* TSC ticks in idle */
 
     struct tss tss;
     uint64_t gdt[GDT_ENTRIES] __attribute__((aligned(16)));

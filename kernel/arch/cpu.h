@@ -18,7 +18,10 @@ static inline uint64_t rdmsr(uint32_t msr)
 
 static inline void wrmsr(uint32_t msr, uint64_t value)
 {
-    __asm__ volatile("wrmsr" : : "c"(msr), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)) : "memory");
+    __asm__ volatile("wrmsr"
+                     :
+                     : "c"(msr), "a"((uint32_t)value), "d"((uint32_t)(value >> 32))
+                     : "memory");
 }
 
 static inline uint64_t rdtsc(void)
@@ -29,16 +32,16 @@ static inline uint64_t rdtsc(void)
     return (uint64_t)high << 32 | low;
 }
 
-#define CPU_READ_WRITE(name)                                              \
-    static inline uint64_t read_##name(void)                              \
-    {                                                                     \
-        uint64_t value;                                                   \
-        __asm__ volatile("mov %%" #name ", %0" : "=r"(value));            \
-        return value;                                                     \
-    }                                                                     \
-    static inline void write_##name(uint64_t value)                       \
-    {                                                                     \
-        __asm__ volatile("mov %0, %%" #name : : "r"(value) : "memory");   \
+#define CPU_READ_WRITE(name)                                            \
+    static inline uint64_t read_##name(void)                            \
+    {                                                                   \
+        uint64_t value;                                                 \
+        __asm__ volatile("mov %%" #name ", %0" : "=r"(value));          \
+        return value;                                                   \
+    }                                                                   \
+    static inline void write_##name(uint64_t value)                     \
+    {                                                                   \
+        __asm__ volatile("mov %0, %%" #name : : "r"(value) : "memory"); \
     }
 CPU_READ_WRITE(cr0)
 CPU_READ_WRITE(cr3)

@@ -10,14 +10,14 @@
 #include <stdint.h>
 
 struct frame {
-    uint64_t r15, r14, r13, r12, rbp, rbx;      /* callee-saved: message words 5,4,3,2,1,0 */
+    uint64_t r15, r14, r13, r12, rbp, rbx; /* callee-saved: message words 5,4,3,2,1,0 */
     uint64_t r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax;
     /* One word above the registers. The CPU's error code has 32 bits, so the stubs of vectors with
      * one write the vector above it; the others push the vector's number sign-extended and the
      * shared code moves it up. */
     uint32_t error;
     uint32_t vector;
-    uint64_t rip, cs, rflags, rsp, ss;          /* the hardware frame */
+    uint64_t rip, cs, rflags, rsp, ss; /* the hardware frame */
 };
 
 _Static_assert(sizeof(struct frame) == 168, "21 words: the stubs push 15, the CPU 5 or 6");

@@ -62,8 +62,9 @@ void mcheck_event(struct core *core)
     for (; log->worked < log->count; log->worked++) {
         const struct mcheck_record *r = &log->records[log->worked % MCHECK_LOG];
 
-        kprintf("onestack: machine check, core %u bank %u status %lx address %lx misc %lx rip %lx\n",
-                core->id, r->bank, r->status, r->address, r->misc, r->rip);
+        kprintf(
+            "onestack: machine check, core %u bank %u status %lx address %lx misc %lx rip %lx\n",
+            core->id, r->bank, r->status, r->address, r->misc, r->rip);
         if (fatal(r)) {
             panic("fatal machine check, bank %u status %lx", r->bank, r->status);
         }

@@ -10,11 +10,11 @@
 
 #define MCHECK_LOG 8 /* records kept; later ones only count */
 
-#define MCHECK_STATUS_VALID (1ULL << 63)
+#define MCHECK_STATUS_VALID       (1ULL << 63)
 #define MCHECK_STATUS_UNCORRECTED (1ULL << 61)
-#define MCHECK_STATUS_ADDRESS (1ULL << 58) /* the bank's address register is valid */
-#define MCHECK_STATUS_CORRUPT (1ULL << 57) /* processor context corrupt: cannot go on */
-#define MCHECK_GLOBAL_RESTARTABLE (1ULL << 0) /* RIPV: the interrupted program can go on */
+#define MCHECK_STATUS_ADDRESS     (1ULL << 58) /* the bank's address register is valid */
+#define MCHECK_STATUS_CORRUPT     (1ULL << 57) /* processor context corrupt: cannot go on */
+#define MCHECK_GLOBAL_RESTARTABLE (1ULL << 0)  /* RIPV: the interrupted program can go on */
 
 struct mcheck_record {
     uint64_t rip;
@@ -25,7 +25,7 @@ struct mcheck_record {
 };
 
 struct mcheck_log {
-    uint64_t count;  /* machine checks taken */
+    uint64_t count; /* machine checks taken */
     uint64_t worked;
     struct mcheck_record records[MCHECK_LOG];
 };

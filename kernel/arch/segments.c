@@ -3,12 +3,12 @@
 #include "kernel/arch/entry.h"
 
 #define DESCRIPTOR_CODE64 0x00209b0000000000 /* present, code, readable, accessed, L */
-#define DESCRIPTOR_DATA 0x0000930000000000   /* present, data, writable, accessed */
-#define DESCRIPTOR_DPL3 0x0000600000000000
-#define DESCRIPTOR_TSS 0x89ULL /* present, available 64-bit TSS */
+#define DESCRIPTOR_DATA   0x0000930000000000 /* present, data, writable, accessed */
+#define DESCRIPTOR_DPL3   0x0000600000000000
+#define DESCRIPTOR_TSS    0x89ULL /* present, available 64-bit TSS */
 
 #define GATE_INTERRUPT 0x8e00 /* present, clears IF */
-#define GATE_DPL3 0x6000
+#define GATE_DPL3      0x6000
 
 struct gate {
     uint16_t offset_low;

@@ -6,30 +6,30 @@
 #ifndef ONESTACK_ARCH_SEGMENTS_H
 #define ONESTACK_ARCH_SEGMENTS_H
 
-#define KERNEL_CS 0x08
-#define KERNEL_DS 0x10
-#define USER_CS32 0x1b /* never valid: there is no 32-bit user code; holds the place for STAR */
-#define USER_DS 0x23
-#define USER_CS 0x2b
+#define KERNEL_CS    0x08
+#define KERNEL_DS    0x10
+#define USER_CS32    0x1b /* never valid: there is no 32-bit user code; holds the place for STAR */
+#define USER_DS      0x23
+#define USER_CS      0x2b
 #define TSS_SELECTOR 0x30
-#define GDT_ENTRIES 8 /* the TSS takes two */
+#define GDT_ENTRIES  8 /* the TSS takes two */
 
 /* Exceptions that the code names (Intel SDM vol. 3, 6.3.1). */
-#define VECTOR_DB 1
-#define VECTOR_NMI 2
-#define VECTOR_BP 3
-#define VECTOR_NM 7
-#define VECTOR_DF 8
-#define VECTOR_GP 13
-#define VECTOR_PF 14
-#define VECTOR_MC 18
+#define VECTOR_DB        1
+#define VECTOR_NMI       2
+#define VECTOR_BP        3
+#define VECTOR_NM        7
+#define VECTOR_DF        8
+#define VECTOR_GP        13
+#define VECTOR_PF        14
+#define VECTOR_MC        18
 #define VECTOR_IRQ_FIRST 32
 
 /* IST numbers in gates: 0 = none. */
 #define IST_NMI 1
-#define IST_DF 2
-#define IST_MC 3
-#define IST_DB 4
+#define IST_DF  2
+#define IST_MC  3
+#define IST_DB  4
 
 #ifndef __ASSEMBLER__
 #include <stddef.h>

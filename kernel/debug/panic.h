@@ -18,11 +18,11 @@ _Noreturn void panic_double_fault(struct core *core, const struct frame *regs);
 _Noreturn void panic_stop_here(struct core *core);
 
 #if CONFIG_DEBUG
-#define KASSERT(condition)                                                     \
-    do {                                                                       \
-        if (!(condition)) {                                                    \
-            panic("%s:%d: not so: %s", __FILE__, __LINE__, #condition);        \
-        }                                                                      \
+#define KASSERT(condition)                                              \
+    do {                                                                \
+        if (!(condition)) {                                             \
+            panic("%s:%d: not so: %s", __FILE__, __LINE__, #condition); \
+        }                                                               \
     } while (0)
 #else
 #define KASSERT(condition) ((void)sizeof(condition))

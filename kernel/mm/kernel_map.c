@@ -9,12 +9,12 @@
 #include "kernel/mm/kmem.h"
 #include "kernel/obj/quota.h"
 
-#define INTERRUPT_MESSAGES 0xfee00000ULL /* LAPIC, and where devices' messages go: 1 MiB */
+#define INTERRUPT_MESSAGES     0xfee00000ULL /* LAPIC, and where devices' messages go: 1 MiB */
 #define INTERRUPT_MESSAGES_END 0xfef00000ULL
-#define KERNEL_DEVICES 16
+#define KERNEL_DEVICES         16
 
 #define RIGHTS_RODATA (PTE_PRESENT | PTE_NX | PTE_GLOBAL)
-#define RIGHTS_TEXT (PTE_PRESENT | PTE_GLOBAL)
+#define RIGHTS_TEXT   (PTE_PRESENT | PTE_GLOBAL)
 
 /* kernel.ld: the image's sections, at their virtual addresses. */
 extern const char __text_start[], __text_end[], __rodata_start[], __rodata_end[];

@@ -21,7 +21,7 @@ static inline void *phys_to_virt(uint64_t physical)
 
 static inline uint64_t virt_to_phys(const void *virtual)
 {
-    return (uint64_t)virtual - DIRECT_MAP_BASE; /* of direct-map addresses only */
+    return (uint64_t) virtual - DIRECT_MAP_BASE; /* of direct-map addresses only */
 }
 
 /* Zeroed; `size` is rounded up to a power of two, 64 .. 4096 bytes, and aligned to it. */

@@ -24,21 +24,21 @@ enum thread_state {
     THREAD_REPLY,     /* called; waits for the reply */
     THREAD_WAITING,   /* in a notification's queue */
     THREAD_SLEEPING,
-    THREAD_COPYING,   /* in a long copy that another thread, `server`, drives */
-    THREAD_FAULTED,   /* its fault message is out; waits for the handler's verdict */
-    THREAD_FAULTING,  /* with its fault message in an endpoint's queue of senders */
+    THREAD_COPYING,  /* in a long copy that another thread, `server`, drives */
+    THREAD_FAULTED,  /* its fault message is out; waits for the handler's verdict */
+    THREAD_FAULTING, /* with its fault message in an endpoint's queue of senders */
     THREAD_DEAD
 };
 
 /* thread.flags */
-#define THREAD_FLAG_ENDING 0x01    /* shall end at its next clean point */
-#define THREAD_FLAG_SUSPENDED 0x02 /* does not run whatever its state */
-#define THREAD_FLAG_QUEUED 0x04    /* stands in its core's run queue */
-#define THREAD_FLAG_TIMER 0x08     /* stands in its core's timer queue */
+#define THREAD_FLAG_ENDING     0x01 /* shall end at its next clean point */
+#define THREAD_FLAG_SUSPENDED  0x02 /* does not run whatever its state */
+#define THREAD_FLAG_QUEUED     0x04 /* stands in its core's run queue */
+#define THREAD_FLAG_TIMER      0x08 /* stands in its core's timer queue */
 #define THREAD_FLAG_IN_HANDLER 0x10 /* its signal handler runs: a second fault goes further up */
-#define THREAD_FLAG_CALL 0x20      /* sends as a call: it wants a reply */
-#define THREAD_FLAG_DRIVES 0x40    /* drives a long copy; words[0] is the other thread */
-#define THREAD_FLAG_REPLIES 0x80   /* replies, and after that receives from the endpoint ARG0 */
+#define THREAD_FLAG_CALL       0x20 /* sends as a call: it wants a reply */
+#define THREAD_FLAG_DRIVES     0x40 /* drives a long copy; words[0] is the other thread */
+#define THREAD_FLAG_REPLIES    0x80 /* replies, and after that receives from the endpoint ARG0 */
 
 /* Threads that wait for something; wait_queue.h has the rules. */
 struct wait_queue {
@@ -55,21 +55,21 @@ struct thread {
     struct object object;
 
     /* read and written by every IPC */
-    uint8_t state;          /* enum thread_state; changed on the thread's own core only */
+    uint8_t state; /* enum thread_state; changed on the thread's own core only */
     uint8_t flags;
-    uint8_t priority;       /* effective: base or inherited; 255 is highest */
+    uint8_t priority; /* effective: base or inherited; 255 is highest */
     uint8_t base_priority;
-    uint8_t ceiling;        /* the highest base priority that it may give to anyone */
-    uint8_t core_wish;      /* affinity */
-    uint16_t timer_slot;    /* where in its core's wheel, while THREAD_FLAG_TIMER */
+    uint8_t ceiling;            /* the highest base priority that it may give to anyone */
+    uint8_t core_wish;          /* affinity */
+    uint16_t timer_slot;        /* where in its core's wheel, while THREAD_FLAG_TIMER */
     struct thread *next, *prev; /* run queue, or the queue of the object that it waits on */
     struct space *space;
-    uint64_t cr3;           /* its space's, copied: the switch compares two TCBs */
-    struct thread *caller;  /* who waits for our reply, or NULL */
-    struct thread *server;  /* in REPLY, FAULTED: whose `caller` or saved caller we are, or NULL */
+    uint64_t cr3;            /* its space's, copied: the switch compares two TCBs */
+    struct thread *caller;   /* who waits for our reply, or NULL */
+    struct thread *server;   /* in REPLY, FAULTED: whose `caller` or saved caller we are, or NULL */
     struct object *waits_on; /* endpoint, notification or saved reply, while in its queue */
-    uint64_t info;          /* message descriptor of a queued send (kernel/abi/message.h) */
-    uint64_t badge;         /* badge of a queued send */
+    uint64_t info;           /* message descriptor of a queued send (kernel/abi/message.h) */
+    uint64_t badge;          /* badge of a queued send */
     uint64_t fs_base, gs_base; /* while the thread is not loaded; user mode may change both */
 
     /* Next to the save area, from its first byte downwards: what an NMI on RSP0 would eat (E10). */
@@ -77,30 +77,33 @@ struct thread {
     struct frame frame;
     /* RSP0 points here. */
 
-    struct core *core;      /* whose queues it lives in (E4) */
-    continuation_fn *continuation; /* what to go on with instead of leaving to user mode */
-    uint64_t words[4];      /* the continuation's own */
-    uint64_t deadline;      /* TSC, while THREAD_FLAG_TIMER */
+    struct core *core;                      /* whose queues it lives in (E4) */
+    continuation_fn *continuation;          /* what to go on with instead of leaving to user mode */
+    uint64_t words[4];                      /* the continuation's own */
+    uint64_t deadline;                      /* TSC, while THREAD_FLAG_TIMER */
     struct thread *timer_next, *timer_prev; /* in that slot */
-    uint64_t cpu_time;      /* TSC ticks it has run, until it was last switched in */
-    struct fpu_state *fpu;  /* NULL: never used it */
-    uint64_t handler;       /* user address of its signal handler, 0 = none */
-    uint64_t handler_stack; /* the handler's stack pointer, 0 = the interrupted one */
-    struct notification *bound; /* receive also sees this one's bits */
+    uint64_t cpu_time;               /* TSC ticks it has run, until it was last switched in */
+    struct fpu_state *fpu;           /* NULL: never used it */
+    uint64_t handler;                /* user address of its signal handler, 0 = none */
+    uint64_t handler_stack;          /* the handler's stack pointer, 0 = the interrupted one */
+    struct notification *bound;      /* receive also sees this one's bits */
     struct wait_queue saved_callers; /* their replies are in capabilities; for inheritance */
-    struct thread *space_next;  /* space's list */
+    struct thread *space_next;       /* space's list */
     struct thread *space_prev;
-    struct thread *mail_next;   /* another core's message, linked here so that a queue is never full */
-    uint64_t mail;              /* what the message asks for, one bit each */
-    struct thread *group_next;  /* wait_queue.h */
-    struct object *reap;        /* objects that it has yet to destroy (object.h) */
-    struct memory *fault_memory; /* FAULTING, FAULTED: it misses a page of this, held by a reference; */
-    uint64_t fault_page;        /* its offset, bit 0: to write. NULL: an exception, in words[0..2] */
+    struct thread
+        *mail_next; /* another core's message, linked here so that a queue is never full */
+    uint64_t mail;  /* what the message asks for, one bit each */
+    struct thread *group_next; /* wait_queue.h */
+    struct object *reap;       /* objects that it has yet to destroy (object.h) */
+    struct memory
+        *fault_memory;   /* FAULTING, FAULTED: it misses a page of this, held by a reference; */
+    uint64_t fault_page; /* its offset, bit 0: to write. NULL: an exception, in words[0..2] */
     uint64_t reserve;
 };
 
 /* Inactive, in no space yet; with all the kernel memory that the entry model wants. NULL = none. */
-struct thread *thread_new(struct quota *quota, struct core *core, uint8_t priority, uint8_t ceiling);
+struct thread *thread_new(struct quota *quota, struct core *core, uint8_t priority,
+                          uint8_t ceiling);
 /* Into the space's list; false: the space is ending. */
 bool thread_enter(struct thread *thread, struct space *space);
 /* Where it begins; `rip` has been checked (E9). */

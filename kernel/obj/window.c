@@ -8,7 +8,7 @@
 #include "kernel/obj/quota.h"
 
 /* A window is one entry of a third-level table; the tables' entries in the PML4 end before the image's. */
-#define WINDOW_LEVEL 3
+#define WINDOW_LEVEL  3
 #define WINDOW_TABLES (TABLE_ENTRIES - 1 - (CAP_WINDOW_BASE >> 39 & (TABLE_ENTRIES - 1)))
 /* The least a space with capabilities takes: PML4, two tables and a page for the window. */
 #define SPACE_BYTES_LEAST (4 * PAGE_SIZE)

@@ -34,6 +34,6 @@ void region_release(struct region *region);
 /* The heap: 16-byte aligned; never gives pages back. NULL when the quota is exhausted. */
 void *malloc(size_t bytes);
 void *calloc(size_t count, size_t bytes);
-void free(void *block);
+void free(void *memory);
 
 #endif

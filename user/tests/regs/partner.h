@@ -33,6 +33,6 @@ static inline uint64_t partner_word(uint64_t word)
     return ~word;
 }
 
-void partner_main(uint64_t shared);
+void partner_main(uint64_t address);
 
 #endif
