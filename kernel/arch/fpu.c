@@ -4,17 +4,17 @@
 #include "kernel/arch/cpu.h"
 #include "kernel/mm/kmem.h"
 
-#define CPUID1_ECX_XSAVE (1u << 26)
+#define CPUID1_ECX_XSAVE    (1u << 26)
 #define CPUIDD_EAX_XSAVEOPT (1u << 0)
 
 /* XCR0: state components that are switched; what else a CPU has stays off. */
-#define XSTATE_X87 0x01u
-#define XSTATE_SSE 0x02u
-#define XSTATE_AVX 0x04u
+#define XSTATE_X87    0x01u
+#define XSTATE_SSE    0x02u
+#define XSTATE_AVX    0x04u
 #define XSTATE_AVX512 0xe0u /* all of them or none */
 
 #define MXCSR_INITIAL 0x1f80u
-#define LEGACY_SIZE 512 /* what FXSAVE writes */
+#define LEGACY_SIZE   512 /* what FXSAVE writes */
 
 /* The start of a save area: SDM vol. 1, tables 10-2 and 13-1. Zero but for MXCSR: the initial state. */
 struct fpu_state {
