@@ -15,8 +15,9 @@
 #include "kernel/arch/fpu.h"
 #include "kernel/obj/cap.h"
 #include "kernel/obj/endpoint.h"
+#include "kernel/obj/notification.h"
 
-#define LIKELY(condition)   __builtin_expect(!!(condition), 1)
+#define LIKELY(condition) __builtin_expect(!!(condition), 1)
 #define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 
 /* Keeps the compiler from loading a value early, into a register, for a branch that is not taken. */
@@ -127,4 +128,29 @@ FAST(reply_receive)
     return (struct fast_result){(int64_t)SHORT_INFO(a1), 0};
 decline: /* as above */
     return fast_decline(core, self, SYS_reply_receive, a0, a1, 0, 0);
+}
+
+/* Only for bits that nobody waits for; who wakes somebody has a choice to make and time for it. */
+FAST(signal)
+{
+    struct thread *self = fast_self(save_end);
+    struct cap *cap = cap_find(self->space, a0, RIGHT_NOTIFY_SIGNAL);
+    struct notification *notification;
+
+    if (UNLIKELY(!cap)) {
+        goto decline;
+    }
+    notification = (struct notification *)cap->object;
+    if (UNLIKELY(!lock_try(&notification->object.lock))) {
+        goto decline;
+    }
+    if (UNLIKELY(notification->waiters.head || notification->bound)) {
+        lock_release(&notification->object.lock);
+        goto decline;
+    }
+    notification->bits |= a1 ? a1 : cap->badge;
+    lock_release(&notification->object.lock);
+    return (struct fast_result){E_OK, 0};
+decline:
+    return fast_decline(core, self, SYS_signal, a0, a1, a2, a3);
 }

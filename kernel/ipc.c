@@ -12,9 +12,9 @@
 #include "kernel/syscall.h"
 
 /* A driver's words, while THREAD_FLAG_DRIVES. */
-#define PEER(driver)    ((driver)->words[0]) /* the other thread; 0: it has left */
-#define DONE(driver)    ((driver)->words[1]) /* bytes copied */
-#define SENDS(driver)   ((driver)->words[2]) /* the driver is the sender */
+#define PEER(driver) ((driver)->words[0])    /* the other thread; 0: it has left */
+#define DONE(driver) ((driver)->words[1])    /* bytes copied */
+#define SENDS(driver) ((driver)->words[2])   /* the driver is the sender */
 #define OUTCOME(driver) ((driver)->words[3]) /* why the other one left */
 
 enum step { STEP_DONE, STEP_BLOCKED, STEP_FAILED };
@@ -197,19 +197,14 @@ static void deliver(struct core *core, struct thread *from, struct thread *to)
     thread_wake(core, to, (int64_t)(from->info & INFO_USER_MASK));
 }
 
-/* The driver's own call is over, with `result`, unless there is a second half: the receive. */
-static int64_t driver_done(struct core *core, struct thread *driver, int64_t result)
+int64_t ipc_second_half(struct core *core, struct thread *self, int64_t result)
 {
-    if (driver->flags & THREAD_FLAG_REPLIES) {
-        driver->flags &= (uint8_t)~THREAD_FLAG_REPLIES;
-        return endpoint_receive(core, driver);
+    if (result == BLOCKED || !(self->flags & THREAD_FLAG_REPLIES)) {
+        return result;
     }
-    return result;
-}
-
-int64_t ipc_replied(struct core *core, struct thread *server)
-{
-    return driver_done(core, server, E_OK);
+    /* A client's bad buffer is no reason for a server to stop serving. */
+    self->flags &= (uint8_t)~THREAD_FLAG_REPLIES;
+    return endpoint_receive(core, self);
 }
 
 static int64_t arrived(struct core *core, struct thread *driver, struct thread *from,
@@ -227,20 +222,17 @@ static int64_t arrived(struct core *core, struct thread *driver, struct thread *
     if (to == driver) {
         return (int64_t)to->frame.rax;
     }
-    return call ? BLOCKED : driver_done(core, driver, E_OK);
+    return call ? BLOCKED : E_OK;
 }
 
 static int64_t failed(struct core *core, struct thread *driver, struct thread *peer, int64_t error)
 {
-    bool replying = driver->flags & THREAD_FLAG_REPLIES;
-
     driver->flags &= (uint8_t)~THREAD_FLAG_CALL;
     if (peer) {
         peer->flags &= (uint8_t)~THREAD_FLAG_CALL;
         thread_wake(core, peer, error);
     }
-    /* A client's bad buffer is no reason for a server to stop serving. */
-    return replying ? driver_done(core, driver, error) : error;
+    return error;
 }
 
 static int64_t transfer_some(struct core *core, struct thread *driver)
@@ -265,7 +257,7 @@ static int64_t transfer_some(struct core *core, struct thread *driver)
 
 static void transfer_continue(struct core *core, struct thread *driver)
 {
-    int64_t result = transfer_some(core, driver);
+    int64_t result = ipc_second_half(core, driver, transfer_some(core, driver));
 
     if (result != BLOCKED) {
         driver->frame.rax = (uint64_t)result;
@@ -299,7 +291,7 @@ void ipc_abandon(struct core *core, struct thread *thread, int64_t error)
     if (thread->flags & THREAD_FLAG_DRIVES) {
         struct thread *peer = (struct thread *)PEER(thread);
 
-        thread->flags &= (uint8_t) ~(THREAD_FLAG_DRIVES | THREAD_FLAG_REPLIES | THREAD_FLAG_CALL);
+        thread->flags &= (uint8_t)~(THREAD_FLAG_DRIVES | THREAD_FLAG_REPLIES | THREAD_FLAG_CALL);
         thread->continuation = NULL;
         if (peer) {
             peer->server = NULL;

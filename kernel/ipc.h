@@ -27,8 +27,8 @@ void ipc_abandon(struct core *core, struct thread *thread, int64_t error);
 /* The server, who has no caller, has a new one, in REPLY or FAULTED. */
 void ipc_take_caller(struct core *core, struct thread *server, struct thread *caller,
                      enum thread_state state);
-/* A reply that moved no message has been given: what follows for the server. Its call's result. */
-int64_t ipc_replied(struct core *core, struct thread *server);
+/* After the reply of a reply_receive, if it has come to its end with `result`: the receive. */
+int64_t ipc_second_half(struct core *core, struct thread *self, int64_t result);
 
 /*
  * Priority inheritance: a thread has the highest priority among its own and those of the threads that

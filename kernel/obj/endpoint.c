@@ -168,7 +168,7 @@ static int64_t reply_to(struct core *core, struct thread *self, struct thread *c
     thread_inherit(core, self);
     if (caller->state == THREAD_FAULTED) {
         fault_verdict(core, caller, self->info);
-        return ipc_replied(core, self);
+        return E_OK;
     }
     timer_cancel(core, caller);
     return ipc_transfer(core, self, self, caller);
@@ -208,7 +208,7 @@ int64_t sys_reply_receive(struct core *core, struct thread *self)
     }
     self->caller = NULL;
     self->flags |= THREAD_FLAG_REPLIES;
-    return reply_to(core, self, caller);
+    return ipc_second_half(core, self, reply_to(core, self, caller));
 }
 
 /* ---- leaving ---- */
@@ -276,7 +276,7 @@ void thread_leave_wait(struct core *core, struct thread *thread)
     }
     fault_forget(thread);
     ipc_abandon(core, thread, E_CANCELED);
-    thread->flags &= (uint8_t) ~(THREAD_FLAG_CALL | THREAD_FLAG_REPLIES);
+    thread->flags &= (uint8_t)~(THREAD_FLAG_CALL | THREAD_FLAG_REPLIES);
 }
 
 void thread_set_effective(struct core *core, struct thread *thread, uint8_t priority)

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/* The order in which the kernel comes up. */
+#include "boot/bootinfo.h"
+#include "kernel/arch/acpi.h"
+#include "kernel/arch/clock.h"
+#include "kernel/arch/debug_exit.h"
+#include "kernel/arch/entry.h"
+#include "kernel/arch/fpu.h"
+#include "kernel/arch/ioapic.h"
+#include "kernel/arch/lapic.h"
+#include "kernel/arch/mcheck.h"
+#include "kernel/arch/pic.h"
+#include "kernel/arch/smp.h"
+#include "kernel/debug/panic.h"
+#include "kernel/debug/print.h"
+#include "kernel/mm/boot_image.h"
+#include "kernel/obj/irq.h"
+#include "kernel/mm/init.h"
+#include "kernel/options.h"
+#include "kernel/sched.h"
+
+static struct acpi_info acpi;
+static const struct bootinfo *boot;
+
+_Noreturn static void refuse(const char *reason)
+{
+    kprintf("boot refused: %s\n", reason);
+    debug_exit(EXIT_BOOT_REFUSED);
+    halt_forever();
+}
+
+static void ioapics_map(void)
+{
+    for (uint32_t i = 0; i < acpi.ioapic_count; i++) {
+        if (!device_map(IOAPIC_PAGE(i), acpi.ioapics[i].address)) {
+            refuse("no memory for the IOAPIC's mapping");
+        }
+    }
+}
+
+/* Every core, on its own stack, IF=0. When it returns NMIs come in (N8). */
+static void core_up(struct core *core)
+{
+    core_init(core);
+    fpu_init(core);
+    mcheck_init(core);
+    lapic_init(smp_acpi_core(core->id));
+}
+
+_Noreturn void core_start(unsigned id)
+{
+    core_up(core_at(id));
+    cpu_sti();
+    ret_to_user();
+}
+
+/* On core 0's own stack, IF=0: what needs a core to run on, then the first user program. */
+static void start(struct core *core)
+{
+    const char *problem;
+
+    pic_disable();
+    core_up(core);
+    if (!clock_init()) {
+        refuse("no clock to measure the TSC against");
+    }
+    sched_set_timeslice(option_number(boot->cmdline, "timeslice", TIMESLICE_DEFAULT_NS / 1000) * 1000);
+    ioapic_init(&acpi);
+    irq_init(&acpi);
+    problem = boot_image_start(core, boot);
+    if (problem) {
+        kprintf("boot refused: boot module: %s\n", problem);
+        debug_exit(EXIT_BOOT_REFUSED);
+        halt_forever();
+    }
+    mm_reclaim_boot();
+    cpu_sti();
+    ret_to_user();
+}
+
+_Noreturn void kernel_main(const struct bootinfo *info)
+{
+    struct core *core;
+
+    boot = info;
+    acpi_parse(&acpi, info);
+    mm_init(info);
+    ioapics_map();
+    idt_init();
+    smp_number_cores(&acpi);
+    core = core_create(0);
+    if (!core) {
+        refuse("no memory for the first core");
+    }
+    core_run(core, start);
+}
