@@ -17,7 +17,7 @@
 #include "kernel/obj/endpoint.h"
 #include "kernel/obj/notification.h"
 
-#define LIKELY(condition) __builtin_expect(!!(condition), 1)
+#define LIKELY(condition)   __builtin_expect(!!(condition), 1)
 #define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 
 /* Keeps the compiler from loading a value early, into a register, for a branch that is not taken. */

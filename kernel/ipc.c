@@ -12,9 +12,9 @@
 #include "kernel/syscall.h"
 
 /* A driver's words, while THREAD_FLAG_DRIVES. */
-#define PEER(driver) ((driver)->words[0])    /* the other thread; 0: it has left */
-#define DONE(driver) ((driver)->words[1])    /* bytes copied */
-#define SENDS(driver) ((driver)->words[2])   /* the driver is the sender */
+#define PEER(driver)    ((driver)->words[0]) /* the other thread; 0: it has left */
+#define DONE(driver)    ((driver)->words[1]) /* bytes copied */
+#define SENDS(driver)   ((driver)->words[2]) /* the driver is the sender */
 #define OUTCOME(driver) ((driver)->words[3]) /* why the other one left */
 
 enum step { STEP_DONE, STEP_BLOCKED, STEP_FAILED };
@@ -291,7 +291,7 @@ void ipc_abandon(struct core *core, struct thread *thread, int64_t error)
     if (thread->flags & THREAD_FLAG_DRIVES) {
         struct thread *peer = (struct thread *)PEER(thread);
 
-        thread->flags &= (uint8_t)~(THREAD_FLAG_DRIVES | THREAD_FLAG_REPLIES | THREAD_FLAG_CALL);
+        thread->flags &= (uint8_t) ~(THREAD_FLAG_DRIVES | THREAD_FLAG_REPLIES | THREAD_FLAG_CALL);
         thread->continuation = NULL;
         if (peer) {
             peer->server = NULL;

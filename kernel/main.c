@@ -14,8 +14,8 @@
 #include "kernel/debug/panic.h"
 #include "kernel/debug/print.h"
 #include "kernel/mm/boot_image.h"
-#include "kernel/obj/irq.h"
 #include "kernel/mm/init.h"
+#include "kernel/obj/irq.h"
 #include "kernel/options.h"
 #include "kernel/sched.h"
 
@@ -64,7 +64,8 @@ static void start(struct core *core)
     if (!clock_init()) {
         refuse("no clock to measure the TSC against");
     }
-    sched_set_timeslice(option_number(boot->cmdline, "timeslice", TIMESLICE_DEFAULT_NS / 1000) * 1000);
+    sched_set_timeslice(option_number(boot->cmdline, "timeslice", TIMESLICE_DEFAULT_NS / 1000) *
+                        1000);
     ioapic_init(&acpi);
     irq_init(&acpi);
     problem = boot_image_start(core, boot);

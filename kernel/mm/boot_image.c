@@ -22,15 +22,15 @@ static const char no_memory[] = "no memory for the first program";
 
 /* ---- ELF (System V gABI, chapter 4 and 5; x86-64 psABI 4.1) ---- */
 
-#define ELF_MAGIC 0x464c457f
-#define ELF_CLASS64 2
+#define ELF_MAGIC         0x464c457f
+#define ELF_CLASS64       2
 #define ELF_LITTLE_ENDIAN 1
-#define ELF_EXECUTABLE 2
-#define ELF_X86_64 62
-#define ELF_LOAD 1
-#define ELF_FLAG_EXECUTE 1
-#define ELF_FLAG_WRITE 2
-#define ELF_SEGMENTS_MAX 16
+#define ELF_EXECUTABLE    2
+#define ELF_X86_64        62
+#define ELF_LOAD          1
+#define ELF_FLAG_EXECUTE  1
+#define ELF_FLAG_WRITE    2
+#define ELF_SEGMENTS_MAX  16
 
 struct elf_header {
     uint32_t magic;
@@ -65,8 +65,8 @@ static reason_t check_header(struct image *image)
     if (image->size < sizeof(*h) || h->magic != ELF_MAGIC) {
         return "not an ELF file";
     }
-    if (h->class != ELF_CLASS64 || h->endian != ELF_LITTLE_ENDIAN ||
-        h->type != ELF_EXECUTABLE || h->machine != ELF_X86_64) {
+    if (h->class != ELF_CLASS64 || h->endian != ELF_LITTLE_ENDIAN || h->type != ELF_EXECUTABLE ||
+        h->machine != ELF_X86_64) {
         return "not a static x86-64 program";
     }
     if (h->segment_size != sizeof(struct elf_segment) || h->segment_count == 0 ||
@@ -194,8 +194,7 @@ static bool give_modules(struct space *space, const struct bootinfo *info, struc
 {
     for (uint32_t i = 1; i < info->module_count; i++) {
         const struct boot_module *module = &info->modules[i];
-        struct memory *memory =
-            memory_new(&root_quota, MEMORY_MODULE, page_up(module->size));
+        struct memory *memory = memory_new(&root_quota, MEMORY_MODULE, page_up(module->size));
 
         if (!memory) {
             return false;

@@ -276,7 +276,7 @@ void thread_leave_wait(struct core *core, struct thread *thread)
     }
     fault_forget(thread);
     ipc_abandon(core, thread, E_CANCELED);
-    thread->flags &= (uint8_t)~(THREAD_FLAG_CALL | THREAD_FLAG_REPLIES);
+    thread->flags &= (uint8_t) ~(THREAD_FLAG_CALL | THREAD_FLAG_REPLIES);
 }
 
 void thread_set_effective(struct core *core, struct thread *thread, uint8_t priority)
