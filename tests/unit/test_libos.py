@@ -13,7 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 TOP = Path(__file__).parents[2]
-SOURCES = ["user/libos/format.c", "user/libos/elf.c", "user/libos/heap.c", "user/console/editor.c"]
+SOURCES = [
+    *(f"user/libos/{name}.c" for name in ("format", "elf", "heap", "number")),
+    "user/console/editor.c",
+]
 # The heap's names must not meet the host's; pages for it come from the host.
 RENAMED = {name: f"os_{name}" for name in ("malloc", "calloc", "free", "snprintf", "vsnprintf")}
 SHIM = r"""
@@ -265,6 +268,67 @@ def test_heap_blocks_never_overlap(libos: ctypes.CDLL, steps: list[tuple[int, bo
 
 def test_calloc_refuses_a_product_that_wraps(libos: ctypes.CDLL) -> None:
     assert libos.os_calloc(ctypes.c_size_t(2**33), ctypes.c_size_t(2**33)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0", 0),
+        ("18446744073709551615", 2**64 - 1),
+        ("18446744073709551616", None),
+        ("0xFFFFffffffffffff", 2**64 - 1),
+        ("0x10000000000000000", None),
+        ("-1", 2**64 - 1),
+        ("", None),
+        ("0x", None),
+        ("-", None),
+        ("12a", None),
+        ("1 ", None),
+    ],
+)
+def test_parse_number(libos: ctypes.CDLL, text: str, number: int | None) -> None:
+    value = ctypes.c_uint64(77)
+    libos.parse_number.restype = ctypes.c_bool
+    assert libos.parse_number(text.encode(), ctypes.byref(value)) == (number is not None)
+    assert value.value == (77 if number is None else number)
+
+
+PROBE = r"""
+#include <stdio.h>
+#include "user/libos/probe.h"
+#include "user/libos/start.h"
+
+struct start_page own = {.arguments = "probe"};
+
+int main(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    unsigned missed = probe_self_test();
+    probe_fill(7);
+    probe.in.rax = 39; /* the host's getpid */
+    probe_run(probe_syscall);
+    unsigned differences = probe_check(PROBE_KEPT_BY_SYSCALL, "getpid");
+    probe_fill(8);
+    probe.in.rdx = 1;
+    probe.in.rcx = 3;
+    probe_run(probe_divide); /* by 3: rax and rdx change, and nothing else */
+    unsigned found = probe_check(PROBE_ALL | PROBE_FLAGS | PROBE_SILENT, "");
+    printf("%u missed, %u differences, %u found\n", missed, differences, found);
+    return 0;
+}
+"""
+
+
+def test_probe_on_the_host(tmp_path: Path) -> None:
+    main, program = tmp_path / "main.c", tmp_path / "probe"
+    main.write_text(PROBE, encoding="ascii")
+    sources = [str(main), "user/libos/probe.c", "user/libos/probe_run.S"]
+    flags = f"-O2 -ffreestanding -mgeneral-regs-only -I{TOP} -o {program}".split()
+    command = ["gcc", *flags, *sources]
+    subprocess.run(command, check=True, cwd=TOP)
+    done = subprocess.run([program], check=True, capture_output=True, text=True)
+    assert done.stdout == "0 missed, 0 differences, 2 found\n"
 
 
 def typed(libos: ctypes.CDLL, keys: bytes) -> tuple[list[bytes], bytes]:
