@@ -64,6 +64,12 @@ static void far_gs(struct thread_registers *registers)
     registers->gs_base = 0x1234800000000000UL;
 }
 
+/* The least number: what the kernel has as a sign that a call blocks. */
+static void least_rax(struct thread_registers *registers)
+{
+    registers->rax = 1UL << 63;
+}
+
 /* First delivery: the ud2; forge. Second: the forged return itself faulted, which is as good as an error. */
 static void handler(struct fault_info *fault)
 {
@@ -95,6 +101,7 @@ unsigned forged_returns(unsigned *tried)
         {{"rip in the kernel", kernel_rip}, 1},  {{"rip beyond user space", far_rip}, 1},
         {{"rip in the last page", last_rip}, 1}, {{"fs base in the kernel", kernel_fs}, 0},
         {{"fs base non-canonical", far_fs}, 1},  {{"gs base non-canonical", far_gs}, 1},
+        {{"the least rax", least_rax}, 0},
     };
     unsigned wrong = 0;
 

@@ -18,6 +18,7 @@
 #include "user/libos/probe.h"
 #include "user/libos/signal.h"
 #include "user/libos/start.h"
+#include "user/tests/exceptions/endpoint.h"
 #include "user/tests/exceptions/forged.h"
 
 #define NON_CANONICAL 0x0000800000000000UL
@@ -204,9 +205,10 @@ int main(int argc, char **argv)
     }
     raise_all();
     raise_every_int();
-    unsigned forgeries = 0;
+    unsigned forgeries = 0, messages = 0;
     wrong += forged_returns(&forgeries);
-    printf("exceptions: %u raised, %u forged frames, %u wrong, %u planted ones missed\n", raised,
-           forgeries, wrong, missed);
+    wrong += endpoint_faults(&messages);
+    printf("exceptions: %u raised, %u forged frames, %u to others, %u wrong, %u planted missed\n",
+           raised, forgeries, messages, wrong, missed);
     return wrong != 0 || missed != 0;
 }

@@ -15,18 +15,31 @@
 #include "user/libos/signal.h"
 #include "user/libos/thread.h"
 
-#define FORGED         0x0000dead00000001UL
-#define ANY_RESULT     INT64_MIN /* whatever it is, the registers count */
-#define WORDS_ANSWERED PROBE_WORDS
+#define FORGED     0x0000dead00000001UL
+#define ANY_RESULT INT64_MIN /* whatever it is, the registers count */
 
 struct call {
     const char *name;
     uint64_t number;
     uint64_t arguments[5];
     int64_t wanted; /* result, or ANY_RESULT */
-    enum act act;   /* what the partner does while we wait */
+    enum act act;   /* what the partner does while we wait, */
     unsigned rules;
+    enum act then; /* and when we wait again */
 };
+
+/* Rows: the arguments come last. A wait is ended by the partner. */
+#define WAIT(what, call, wanted, act, rules, ...)                     \
+    {                                                                 \
+        what, SYS_##call, {__VA_ARGS__}, wanted, act, rules, ACT_NONE \
+    }
+#define CALL(what, call, wanted, ...) WAIT(what, call, wanted, ACT_NONE, 0, __VA_ARGS__)
+#define GOOD(call, ...)               CALL(#call, call, 0, __VA_ARGS__)
+/* The partner first supplies a page that an argument points into, then does `then`. */
+#define PAGE(call, wanted, then, rules, ...)                                                \
+    {                                                                                       \
+        "a missed page in " #call, SYS_##call, {__VA_ARGS__}, wanted, ACT_PAGE, rules, then \
+    }
 
 static struct region shared_region;
 static struct shared *shared;
@@ -72,12 +85,13 @@ static void try(const struct call *call)
 {
     probe_fill(seed += 1000);
     set_arguments(call);
-    shared->act = call->act;
+    shared->acts[0] = call->act;
+    shared->acts[1] = call->then;
     probe_run(probe_syscall);
     probes++;
     differences += probe_check(call->rules, call->name);
     check_result(call);
-    if (call->rules & WORDS_ANSWERED) {
+    if (call->rules & PROBE_WORDS) {
         check_words(call);
     }
 }
@@ -121,40 +135,26 @@ static void try_good(void)
     struct result caps = sys_cap_copy(notification, RIGHT_ALL, 0, 0);
     uint64_t there = (uint64_t)region_reserve(PAGE_BYTES);
     const struct call calls[] = {
-        {"null", SYS_null, {0}, 0, ACT_NONE, 0},
-        {"yield", SYS_yield, {0}, 0, ACT_NONE, 0},
-        {"signal", SYS_signal, {notification, 4}, 0, ACT_NONE, 0},
-        {"poll", SYS_poll, {notification}, 0, ACT_NONE, 0},
-        {"poll again", SYS_poll, {notification}, E_AGAIN, ACT_NONE, 0},
-        {"clock", SYS_clock, {0}, 0, ACT_NONE, 0},
-        {"cap_info", SYS_cap_info, {notification}, OBJ_NOTIFICATION, ACT_NONE, 0},
-        {"cap_copy", SYS_cap_copy, {notification, RIGHT_ALL, 0, 0}, 0, ACT_NONE, 0},
-        {"cap_delete", SYS_cap_delete, {caps.second}, 0, ACT_NONE, 0},
-        {"cap_revoke", SYS_cap_revoke, {notification}, 0, ACT_NONE, 0},
-        {"endpoint_create", SYS_endpoint_create, {own.quota}, 0, ACT_NONE, 0},
-        {"quota_split", SYS_quota_split, {own.quota, 8192}, 0, ACT_NONE, 0},
-        {"quota_info", SYS_quota_info, {own.quota}, 0, ACT_NONE, 0},
-        {"map",
-         SYS_map,
-         {own.space, memory.memory, there | MAP_READ, PAGE_BYTES, 0},
-         0,
-         ACT_NONE,
-         0},
-        {"protect",
-         SYS_protect,
-         {own.space, there, PAGE_BYTES, MAP_READ | MAP_WRITE},
-         0,
-         ACT_NONE,
-         0},
-        {"unmap", SYS_unmap, {own.space, there, PAGE_BYTES}, 0, ACT_NONE, 0},
-        {"thread_info", SYS_thread_info, {0, (uint64_t)&info}, 0, ACT_NONE, 0},
-        {"thread_get_registers",
-         SYS_thread_get_registers,
-         {partner.thread, (uint64_t)&registers},
-         ANY_RESULT,
-         ACT_NONE,
-         0},
-        {"kernel_info", SYS_kernel_info, {KINFO_CORES, 0}, 0, ACT_NONE, 0},
+        GOOD(null, 0),
+        GOOD(yield, 0),
+        GOOD(signal, notification, 4),
+        GOOD(poll, notification),
+        CALL("poll again", poll, E_AGAIN, notification),
+        GOOD(clock, 0),
+        CALL("cap_info", cap_info, OBJ_NOTIFICATION, notification),
+        GOOD(cap_copy, notification, RIGHT_ALL, 0, 0),
+        GOOD(cap_delete, caps.second),
+        GOOD(cap_revoke, notification),
+        GOOD(endpoint_create, own.quota),
+        GOOD(quota_split, own.quota, 8192),
+        GOOD(quota_info, own.quota),
+        GOOD(map, own.space, memory.memory, there | MAP_READ, PAGE_BYTES, 0),
+        GOOD(protect, own.space, there, PAGE_BYTES, MAP_READ | MAP_WRITE),
+        GOOD(unmap, own.space, there, PAGE_BYTES),
+        GOOD(thread_info, 0, (uint64_t)&info),
+        CALL("thread_get_registers", thread_get_registers, E_BUSY, partner.thread,
+             (uint64_t)&registers),
+        GOOD(kernel_info, KINFO_CORES, 0),
     };
 
     for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
@@ -169,29 +169,24 @@ static void try_waits(void)
     static struct message message;
     const uint64_t extra = INFO_EXTRA, at = (uint64_t)&message, soon = 200000;
     const struct call calls[] = {
-        {"sleep", SYS_sleep, {soon}, 0, ACT_NONE, 0},
-        {"wait", SYS_wait, {notification, TIMEOUT_NONE}, 0, ACT_SIGNAL, 0},
-        {"wait, timed out", SYS_wait, {notification, soon}, E_TIMEOUT, ACT_NONE, 0},
-        {"wait, cancelled", SYS_wait, {notification, TIMEOUT_NONE}, E_CANCELED, ACT_CANCEL, 0},
-        {"thread_suspend", SYS_thread_suspend, {0}, 0, ACT_RESUME, 0},
-        {"call, fast", SYS_call, {endpoint, 0}, 0, ACT_SERVE, WORDS_ANSWERED},
-        {"call, slow", SYS_call, {endpoint, extra, at, 50 * soon}, 0, ACT_SERVE, WORDS_ANSWERED},
-        {"call, timed out", SYS_call, {endpoint, extra, 0, soon}, E_TIMEOUT, ACT_NONE, 0},
-        {"call, cancelled", SYS_call, {endpoint, 0}, E_CANCELED, ACT_CANCEL, 0},
-        {"send", SYS_send, {endpoint, 0}, 0, ACT_RECEIVE, 0},
-        {"send, timed out", SYS_send, {endpoint, extra, 0, soon}, E_TIMEOUT, ACT_NONE, 0},
-        {"receive", SYS_receive, {endpoint, 0}, 0, ACT_SEND, WORDS_ANSWERED},
-        {"receive, timed out", SYS_receive, {endpoint, extra, 0, soon}, E_TIMEOUT, ACT_NONE, 0},
-        {"receive of a call", SYS_receive, {endpoint, 0}, 0, ACT_CALL, WORDS_ANSWERED},
-        {"reply", SYS_reply, {0, 0}, 0, ACT_NONE, 0},
-        {"receive of a second call", SYS_receive, {endpoint, 0}, 0, ACT_CALL, WORDS_ANSWERED},
-        {"reply_receive", SYS_reply_receive, {endpoint, 0}, 0, ACT_SEND, WORDS_ANSWERED},
-        {"reply_receive, timed out",
-         SYS_reply_receive,
-         {endpoint, extra, 0, soon},
-         ANY_RESULT,
-         ACT_NONE,
-         0},
+        GOOD(sleep, soon),
+        WAIT("wait", wait, 0, ACT_SIGNAL, 0, notification, TIMEOUT_NONE),
+        CALL("wait, timed out", wait, E_TIMEOUT, notification, soon),
+        WAIT("wait, cancelled", wait, E_CANCELED, ACT_CANCEL, 0, notification, TIMEOUT_NONE),
+        WAIT("suspended", thread_suspend, 0, ACT_RESUME, 0, 0),
+        WAIT("call, fast", call, 0, ACT_SERVE, PROBE_WORDS, endpoint, 0),
+        WAIT("call, slow", call, 0, ACT_SERVE, PROBE_WORDS, endpoint, extra, at, 50 * soon),
+        CALL("call, timed out", call, E_TIMEOUT, endpoint, extra, 0, soon),
+        WAIT("call, cancelled", call, E_CANCELED, ACT_CANCEL, 0, endpoint, 0),
+        WAIT("send", send, 0, ACT_RECEIVE, 0, endpoint, 0),
+        CALL("send, timed out", send, E_TIMEOUT, endpoint, extra, 0, soon),
+        WAIT("receive", receive, 0, ACT_SEND, PROBE_WORDS, endpoint, 0),
+        CALL("receive, timed out", receive, E_TIMEOUT, endpoint, extra, 0, soon),
+        WAIT("receive of a call", receive, 0, ACT_CALL, PROBE_WORDS, endpoint, 0),
+        GOOD(reply, 0, 0),
+        WAIT("receive of a second call", receive, 0, ACT_CALL, PROBE_WORDS, endpoint, 0),
+        WAIT("reply_receive", reply_receive, 0, ACT_SEND, PROBE_WORDS, endpoint, 0),
+        CALL("reply_receive, to nobody", reply_receive, ANY_RESULT, endpoint, extra, 0, soon),
     };
 
     for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
@@ -234,6 +229,56 @@ static void try_faults(void)
     signal_clear();
 }
 
+/* --- missed pages: in user code, and under each kind of pointer that a call takes --- */
+
+#define PAGED_PAGES 16
+
+static struct region paged;
+static unsigned paged_used;
+
+/* The address of one that nobody has touched yet. */
+static uint64_t fresh_page(void)
+{
+    return (uint64_t)paged.address + PAGE_BYTES * paged_used++;
+}
+
+static void try_access(const char *name, void (*site)(void), uint64_t rax_after)
+{
+    probe_fill(seed += 1000);
+    probe.address = fresh_page();
+    shared->acts[0] = ACT_PAGE;
+    probe_run(site);
+    probes++;
+    if (rax_after == 0) {
+        probe.in.rax = 0; /* what the new page holds */
+    }
+    differences += probe_check(PROBE_ALL, name);
+}
+
+static void try_pages(void)
+{
+    struct result stopped = sys_thread_create(own.quota, own.space, PRIORITY(90, 90));
+    const uint64_t extra = INFO_EXTRA;
+    const struct call calls[] = {
+        PAGE(thread_info, 0, ACT_NONE, 0, 0, fresh_page()),
+        PAGE(thread_get_registers, 0, ACT_NONE, 0, stopped.second, fresh_page()),
+        /* Read as all zero, which no thread can have. */
+        PAGE(thread_set_registers, E_INVAL, ACT_NONE, 0, stopped.second, fresh_page()),
+        PAGE(handler_return, E_INVAL, ACT_NONE, 0, fresh_page()),
+        PAGE(call, 0, ACT_SERVE, PROBE_WORDS, endpoint, extra, fresh_page(), TIMEOUT_NONE),
+        PAGE(send, 0, ACT_RECEIVE, 0, endpoint, extra, fresh_page(), TIMEOUT_NONE),
+        PAGE(receive, 0, ACT_SEND, PROBE_WORDS, endpoint, extra, fresh_page(), TIMEOUT_NONE),
+        PAGE(reply_receive, ANY_RESULT, ACT_NONE, 0, endpoint, extra, fresh_page(), 0),
+        PAGE(reply, ANY_RESULT, ACT_NONE, 0, 0, extra | INFO_CAPS(1), fresh_page()),
+    };
+
+    for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
+        try(&calls[i]);
+    }
+    try_access("a missed page, read", probe_touch, 0);
+    try_access("a missed page, written", probe_store, 1);
+}
+
 /* Interrupted by its time slice and whatever else comes; the partner runs in between. */
 static void try_preemption(void)
 {
@@ -249,6 +294,7 @@ static void try_preemption(void)
 static void start_partner(void)
 {
     static struct start_page page;
+    struct result paged_memory;
     struct result created = sys_notification_create(own.quota);
 
     notification = created.second;
@@ -260,6 +306,11 @@ static void start_partner(void)
         region_create(&memory, PAGE_BYTES) < 0) {
         die("no memory");
     }
+    paged_memory = sys_memory_create(own.quota, PAGED_PAGES * PAGE_BYTES, endpoint);
+    if (paged_memory.value < 0 || region_map(&paged, paged_memory.second, PAGED_PAGES * PAGE_BYTES,
+                                             MAP_READ | MAP_WRITE) < 0) {
+        die("no paged memory");
+    }
     shared = shared_region.address;
     if (process_create(&partner, &page, 4UL << 20, PRIORITY(90, 90)) < 0 ||
         process_load_twin(&partner, partner_main, (uint64_t)shared) < 0 ||
@@ -267,6 +318,7 @@ static void start_partner(void)
         process_give(&partner, notification, RIGHT_ALL, 0, &page.extra[PARTNER_NOTIFICATION]) < 0 ||
         process_give(&partner, endpoint, RIGHT_ALL, 0, &page.extra[PARTNER_ENDPOINT]) < 0 ||
         process_give(&partner, own.thread, RIGHT_ALL, 0, &page.extra[PARTNER_MAIN]) < 0 ||
+        process_give(&partner, paged.memory, RIGHT_ALL, 0, &page.extra[PARTNER_PAGED]) < 0 ||
         process_start(&partner) < 0) {
         die("cannot start the partner");
     }
@@ -283,6 +335,7 @@ int main(int argc, char **argv)
     try_good();
     try_waits();
     try_faults();
+    try_pages();
     try_preemption();
     differences += shared->differences;
     printf("regs: %u probes, %lu by the partner, %u differences, %u planted ones missed\n", probes,

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "user/tests/regs/partner.h"
 
+#include <stddef.h>
+
+#include "kernel/abi/fault.h"
+#include "user/libos/memory.h"
 #include "user/libos/start.h"
 
 static void turn_over(struct words *words)
@@ -18,16 +22,31 @@ static void remember(struct shared *shared, const struct words *words)
     }
 }
 
+static void supply_page(void)
+{
+    struct words words = {.word = {0}};
+    struct result page = sys_memory_create(own.quota, PAGE_BYTES, 0);
+
+    ipc_receive(own.extra[PARTNER_ENDPOINT], 0, &words, NULL, TIMEOUT_NONE);
+    sys_memory_supply(own.extra[PARTNER_PAGED], words.word[0], page.second, 0);
+    sys_cap_delete(page.second);
+    ipc_reply(0, INFO_LABEL(FAULT_RESUME), &words, NULL, TIMEOUT_NONE);
+}
+
 static void act(struct shared *shared, enum act what)
 {
     struct words words = {.word = {11, 22, 33, 44, 55, 66}};
     cap_t endpoint = own.extra[PARTNER_ENDPOINT];
 
-    shared->act =
-        ACT_NONE; /* before the act: we shall not run again until the next one is wanted */
+    /* Before the act, for it may let the other one run, who then wants the next. */
+    shared->acts[0] = shared->acts[1];
+    shared->acts[1] = ACT_NONE;
     remember(shared, &words);
     switch (what) {
     case ACT_NONE:
+        break;
+    case ACT_PAGE:
+        supply_page();
         break;
     case ACT_SIGNAL:
         sys_signal(own.extra[PARTNER_NOTIFICATION], 1);
@@ -68,6 +87,6 @@ void partner_main(uint64_t address)
         probe_run(probe_spin);
         shared->differences += probe_check(PROBE_ALL | PROBE_FLAGS, "the partner");
         shared->probes++;
-        act(shared, shared->act);
+        act(shared, shared->acts[0]);
     }
 }

@@ -6,9 +6,9 @@
 #include "user/libos/ipc.h"
 #include "user/libos/probe.h"
 
-enum { PARTNER_NOTIFICATION, PARTNER_ENDPOINT, PARTNER_MAIN }; /* own.extra[] */
+enum { PARTNER_NOTIFICATION, PARTNER_ENDPOINT, PARTNER_MAIN, PARTNER_PAGED }; /* own.extra[] */
 
-/* How it ends the wait. */
+/* How it ends a wait. */
 enum act {
     ACT_NONE,
     ACT_SIGNAL,
@@ -17,12 +17,13 @@ enum act {
     ACT_SERVE,
     ACT_RECEIVE,
     ACT_SEND,
-    ACT_CALL
+    ACT_CALL,
+    ACT_PAGE /* supply the page of PARTNER_PAGED that was missed; its pager listens at the endpoint */
 };
 
 /* Mapped in both spaces. */
 struct shared {
-    volatile enum act act;
+    volatile enum act acts[2]; /* what to do next, and after that */
     struct words received; /* what an answer is made from, in the order of struct probe_registers */
     volatile uint64_t probes;
     volatile unsigned differences;
