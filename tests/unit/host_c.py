@@ -27,12 +27,16 @@ extern uint64_t host_memory;
 
 
 def build(folder: Path, sources: list[str], shim: str, prelude: str = PHYSICAL) -> ctypes.CDLL:
-    """Compile kernel SOURCES (paths from the top) and SHIM (C text); PRELUDE goes before each."""
+    """Compile kernel SOURCES (paths from the top) and SHIM (C text); PRELUDE goes before each.
+
+    Headers that the build generates may be put into FOLDER.
+    """
     first, last = folder / "prelude.h", folder / "shim.c"
     first.write_text(prelude)
     last.write_text(shim)
     library = folder / "kernel.so"
     files = [str(TOP / name) for name in sources]
-    command = ["gcc", *CFLAGS, "-include", str(first), *files, str(last), "-o", str(library)]
+    command = ["gcc", *CFLAGS, f"-I{folder}", "-include", str(first)]
+    command += [*files, str(last), "-o", str(library)]
     subprocess.run(command, check=True)
     return ctypes.CDLL(str(library))
