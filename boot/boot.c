@@ -26,9 +26,10 @@ const void *boot_physical(uint64_t address, uint64_t size)
     return (const void *)address;
 }
 
-_Noreturn static void refuse(const char *prefix, reason_t reason)
+_Noreturn void boot_refuse(const char *about, const char *reason)
 {
-    kprintf("boot refused: %s%s\n", prefix, reason);
+    kprintf("boot refused: %s%s\n", about, reason);
+    uart_flush();
     debug_exit(EXIT_BOOT_REFUSED);
     halt_forever();
 }
@@ -52,7 +53,7 @@ _Noreturn void boot_main(uint32_t protocol, uint32_t information)
     uart_init();
     reason = boot_missing_feature();
     if (reason != NULL) {
-        refuse("the CPU lacks ", reason);
+        boot_refuse("the CPU lacks ", reason);
     }
     reason = protocol == BOOT_PVH ? pvh_parse(&bootinfo, information)
                                   : multiboot2_parse(&bootinfo, information);
@@ -60,7 +61,7 @@ _Noreturn void boot_main(uint32_t protocol, uint32_t information)
         reason = boot_finish(&bootinfo, (uint64_t)__kernel_start, (uint64_t)__kernel_end);
     }
     if (reason != NULL) {
-        refuse("", reason);
+        boot_refuse("", reason);
     }
     report();
     kernel_main(&bootinfo);

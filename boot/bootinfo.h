@@ -72,5 +72,11 @@ struct bootinfo {
  */
 _Noreturn void kernel_main(const struct bootinfo *info);
 
+/*
+ * The clean end of a boot that cannot go on, from C, at any time: the line "boot refused: " with both
+ * texts behind it, and EXIT_BOOT_REFUSED; a machine without that port halts.
+ */
+_Noreturn void boot_refuse(const char *about, const char *reason);
+
 #endif
 #endif

@@ -169,23 +169,25 @@ refuse:
         jmp     6b
         .size   refuse, . - refuse
 
-/* %esi = text, %edi = where to go on. Changes %eax, %ecx, %edx, %esi. */
+/*
+ * %esi = text, %edi = where to go on. Waits after each byte until it is on the line, so that none is
+ * left when the machine ends. Changes %eax, %ecx, %edx, %esi.
+ */
         .type   print, @function
 print:
-        movb    (%esi), %ah
-        testb   %ah, %ah
+        movb    (%esi), %al
+        testb   %al, %al
         jz      3f
-        movl    $UART_POLLS, %ecx
-        movl    $COM1_PORT + UART_LINE_STATUS, %edx
-1:      inb     %dx, %al
-        testb   $UART_LSR_TX_EMPTY, %al
-        jnz     2f
-        decl    %ecx
-        jnz     1b
-2:      movb    %ah, %al
         movl    $COM1_PORT + UART_DATA, %edx
         outb    %al, %dx
         incl    %esi
+        movl    $UART_POLLS, %ecx
+        movl    $COM1_PORT + UART_LINE_STATUS, %edx
+1:      inb     %dx, %al
+        testb   $UART_LSR_TX_DONE, %al
+        jnz     print
+        decl    %ecx
+        jnz     1b
         jmp     print
 3:      jmpl    *%edi
         .size   print, . - print

@@ -3,7 +3,6 @@
 #include "boot/bootinfo.h"
 #include "kernel/arch/acpi.h"
 #include "kernel/arch/clock.h"
-#include "kernel/arch/debug_exit.h"
 #include "kernel/arch/entry.h"
 #include "kernel/arch/fpu.h"
 #include "kernel/arch/ioapic.h"
@@ -12,7 +11,6 @@
 #include "kernel/arch/pic.h"
 #include "kernel/arch/smp.h"
 #include "kernel/debug/panic.h"
-#include "kernel/debug/print.h"
 #include "kernel/mm/boot_image.h"
 #include "kernel/mm/init.h"
 #include "kernel/obj/irq.h"
@@ -22,18 +20,11 @@
 static struct acpi_info acpi;
 static const struct bootinfo *boot;
 
-_Noreturn static void refuse(const char *reason)
-{
-    kprintf("boot refused: %s\n", reason);
-    debug_exit(EXIT_BOOT_REFUSED);
-    halt_forever();
-}
-
 static void ioapics_map(void)
 {
     for (uint32_t i = 0; i < acpi.ioapic_count; i++) {
         if (!device_map(IOAPIC_PAGE(i), acpi.ioapics[i].address)) {
-            refuse("no memory for the IOAPIC's mapping");
+            boot_refuse("", "no memory for the IOAPIC's mapping");
         }
     }
 }
@@ -62,7 +53,7 @@ static void start(struct core *core)
     pic_disable();
     core_up(core);
     if (!clock_init()) {
-        refuse("no clock to measure the TSC against");
+        boot_refuse("", "no clock to measure the TSC against");
     }
     sched_set_timeslice(option_number(boot->cmdline, "timeslice", TIMESLICE_DEFAULT_NS / 1000) *
                         1000);
@@ -70,9 +61,7 @@ static void start(struct core *core)
     irq_init(&acpi);
     problem = boot_image_start(core, boot);
     if (problem) {
-        kprintf("boot refused: boot module: %s\n", problem);
-        debug_exit(EXIT_BOOT_REFUSED);
-        halt_forever();
+        boot_refuse("boot module: ", problem);
     }
     mm_reclaim_boot();
     cpu_sti();
@@ -91,7 +80,7 @@ _Noreturn void kernel_main(const struct bootinfo *info)
     smp_number_cores(&acpi);
     core = core_create(0);
     if (!core) {
-        refuse("no memory for the first core");
+        boot_refuse("", "no memory for the first core");
     }
     core_run(core, start);
 }
