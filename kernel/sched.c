@@ -158,21 +158,30 @@ static struct thread *pick(struct core *core)
     return next;
 }
 
-/* Has the running thread to give way? Queues it then. */
+/*
+ * Has the running thread to give way? Queues it then: who has not had its slice keeps its turn and
+ * what is left of it, else a higher thread that comes often would starve its equals.
+ */
 static bool give_way(struct core *core, struct thread *self)
 {
     if (!thread_runnable(self)) {
         return true;
     }
-    if (core->ready_top > self->priority) {
-        sched_enqueue_front(core, self);
-        return true;
+    if (core->ready_top < self->priority) {
+        return false;
     }
-    if (core->ready_top == self->priority && clock_now() >= core->slice_end) {
+    uint64_t now = clock_now();
+
+    if (now >= core->slice_end) {
         sched_enqueue(core, self);
         return true;
     }
-    return false;
+    if (core->ready_top == self->priority) {
+        return false;
+    }
+    self->slice_left = core->slice_end - now;
+    sched_enqueue_front(core, self);
+    return true;
 }
 
 struct thread *sched_choose(struct core *core)
@@ -186,7 +195,8 @@ struct thread *sched_choose(struct core *core)
             sched_switch(core, self, next);
             self = next;
         }
-        core->slice_end = core->switched_in + timeslice;
+        core->slice_end = core->switched_in + (self->slice_left ? self->slice_left : timeslice);
+        self->slice_left = 0;
     }
     timer_arm(core, core->ready_top >= 0 && core->ready_top == self->priority);
     return self == &core->dummy ? NULL : self;

@@ -98,7 +98,7 @@ struct thread {
     struct memory
         *fault_memory;   /* FAULTING, FAULTED: it misses a page of this, held by a reference; */
     uint64_t fault_page; /* its offset, bit 0: to write. NULL: an exception, in words[0..2] */
-    uint64_t reserve;
+    uint64_t slice_left; /* TSC ticks of its time slice that it was preempted in, 0 = a new one */
 };
 
 /* Inactive, in no space yet; with all the kernel memory that the entry model wants. NULL = none. */
