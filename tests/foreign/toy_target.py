@@ -28,6 +28,8 @@ STACKS = {
     "kernel B": "stack_a_top..stack_b_top",
 }
 
+MEMORY = ("user_tls", STACKS["user B"])
+
 
 def machine_spec(**options: object) -> MachineSpec:
     """A machine to sweep the toy kernel in, which knows its panics."""
@@ -47,7 +49,7 @@ def target(*faults: PatchFault, patience: float = 2.0, **options: object) -> Tar
         spec=machine_spec(**options),
         elfs=(TOY,),
         ready="toy: ready",
-        oracle=partial(UserOracle, memory=("user_tls",), fail=("user_fail",)),
+        oracle=partial(UserOracle, memory=MEMORY, fail=("user_fail",)),
         probe=probe,
         faults=faults,
         patience=patience,
