@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: MIT
+"""The command line: results, exit codes, errors of one line, nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import TOP, TOY, wait_gone
+from onestack import cli, kernelfile
+from onestack.errors import UsageError
+
+TOML = TOP / "tests/foreign/toy.toml"
+
+
+def onestack(
+    *words: object, env: dict[str, str] | None = None, text: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "onestack.cli", *map(str, words)]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=60, env=env, input=text
+    )
+
+
+# ---- help and errors
+
+
+@pytest.mark.parametrize("command", [command.name for command in cli.COMMANDS])
+def test_every_command_has_help_with_example_and_exit_codes(command: str) -> None:
+    done = onestack(command, "--help")
+    assert done.returncode == 0
+    assert "example:\n  onestack " + command in done.stdout
+    assert "exit codes:" in done.stdout
+    assert "--json" in done.stdout
+
+
+def test_top_help_lists_the_commands() -> None:
+    done = onestack("--help")
+    for command in cli.COMMANDS:
+        assert command.name in done.stdout
+
+
+def one_line(done: subprocess.CompletedProcess[str], code: int) -> str:
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith("onestack: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def test_no_kernel() -> None:
+    assert "Give a kernel file" in one_line(onestack("boot"), cli.USAGE)
+
+
+def test_missing_kernel() -> None:
+    assert "no such kernel: /nowhere" in one_line(
+        onestack("boot", "--kernel", "/nowhere"), cli.USAGE
+    )
+
+
+def test_no_qemu() -> None:
+    done = onestack("boot", "--kernel", TOY, "--expect", "x", env={"PATH": "/nowhere"})
+    assert "Install the package qemu-system-x86" in one_line(done, cli.ENVIRONMENT)
+
+
+def test_unknown_symbol_has_near_matches() -> None:
+    done = onestack("symbolize", TOY, "-a", "syscal_entry")
+    assert "Did you mean syscall_entry" in one_line(done, cli.USAGE)
+
+
+def test_file_without_symbols(tmp_path: Path) -> None:
+    bare = tmp_path / "bare.elf"
+    subprocess.run(["strip", "-o", bare, TOY], check=True)
+    assert "has no symbols" in one_line(onestack("symbolize", bare, "-a", "main"), cli.USAGE)
+
+
+def test_file_that_is_no_elf() -> None:
+    assert "is no ELF file" in one_line(onestack("symbolize", TOML, "-a", "x"), cli.INCOMPLETE)
+
+
+def test_unknown_path_and_event_list_those_there_are() -> None:
+    assert "There are: null, yield, irq" in one_line(
+        onestack("sweep", TOML, "--path", "x"), cli.USAGE
+    )
+    assert "There are: nmi, irq" in one_line(onestack("sweep", TOML, "--event", "x"), cli.USAGE)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[machine]\nkernle = 'x'", "unknown key 'kernle' in [machine]. Known: kernel"),
+        ("[machin]", "unknown key 'machin' in the file. Known: machine"),
+        ("[machine]\nkernel = 'x'", "no such kernel"),
+        ("[machine", "Expected"),
+        ("machine = 3", "Write [machine]"),
+        ("[machine]\nboot = 'x'", "'x' is not a valid BootWay"),
+        ("[machine]", "needs `kernel`"),
+    ],
+)
+def test_kernel_file_errors(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "k.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        kernelfile.load(file)
+    assert said in str(caught.value)
+
+
+# ---- the commands
+
+
+def test_boot_until() -> None:
+    done = onestack("boot", TOML, "--expect", "toy: ready", "--json")
+    assert done.returncode == cli.OK
+    assert "toy: ready" in json.loads(done.stdout)["console"]
+
+
+def test_boot_until_what_never_comes() -> None:
+    done = onestack("boot", TOML, "--expect", "login:", "--within", "0.5")
+    assert "no 'login:' on the console within 0.5 s" in one_line(done, cli.INCOMPLETE)
+
+
+def test_boot_on_a_terminal_ends_by_ctrl_a_x() -> None:
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "onestack.cli", "boot", str(TOML)]
+    with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave) as process:
+        seen = b""
+        while b"toy: ready" not in seen:
+            seen += os.read(master, 1000)
+        os.write(master, b"\x01x")
+        assert process.wait(10) == cli.OK
+
+
+def test_inject() -> None:
+    done = onestack("inject", TOML, "--at", "syscall_entry+0x15", "--json")
+    assert done.returncode == cli.OK
+    [arrival] = json.loads(done.stdout)["arrivals"]
+    assert arrival == {
+        "event": "nmi",
+        "vector": 2,
+        "struck": "syscall_entry+0x15",
+        "handler": "nmi_entry",
+        "returns_to": "syscall_entry+0x15",
+    }
+
+
+def test_inject_what_kills_the_guest(tmp_path: Path) -> None:
+    keep = tmp_path / "kept"
+    done = onestack("inject", TOML, "--at", "user_loop", "--event", "mc", "--keep", keep)
+    assert "triple fault" in one_line(done, cli.FOUND)
+    assert "user_loop" in (keep / "backtrace.txt").read_text()
+
+
+def test_sweep_report_and_exit_code(tmp_path: Path) -> None:
+    output, page = tmp_path / "sweep.json", tmp_path / "sweep.html"
+    words = ("sweep", TOML, "--path", "null", "-j", 1, "-o", output)
+    done = onestack(*words, "--event", "nmi", "--html", page)
+    assert done.returncode == cli.FOUND
+    assert "null/nmi: 20 boundaries: 15 survived, 5 corrupted" in done.stdout
+    assert "  syscall_entry: corrupted: " in done.stdout
+    assert "assumed: " in done.stdout
+    assert done.stderr == ""  # no progress where there is no terminal
+    assert page.stat().st_size > 10000
+    done = onestack(*words, "--event", "irq", "--json")
+    assert done.returncode == cli.OK
+    assert json.loads(done.stdout)["paths"][0]["outcomes"] == {"survived": 20}
+    assert len(json.loads(output.read_text())["paths"]) == 2
+
+
+def test_sweep_shows_progress_on_a_terminal(tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    words = ["sweep", TOML, "--path", "null", "--event", "nmi", "-j", 1, "-o", tmp_path / "s.json"]
+    command = [sys.executable, "-m", "onestack.cli", *map(str, words)]
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    shown = b""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=slave, env=env):
+        os.close(slave)
+        with contextlib.suppress(OSError):  # the terminal's other end has gone
+            while piece := os.read(master, 65536):
+                shown += piece
+    text = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", shown)
+    assert b"null/nmi" in text
+    assert b"5 corrupted" in text
+    assert re.search(rb"\d/s", text)
+
+
+def test_ctrl_c_leaves_no_qemu(tmp_path: Path) -> None:
+    words = ["sweep", TOML, "-j", "2", "-o", tmp_path / "s.json"]
+    command = [sys.executable, "-m", "onestack.cli", *map(str, words)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        state = tmp_path / "s.toy.state"
+        while not (state.exists() and state.read_text().count("\n") > 1):
+            time.sleep(0.05)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert children
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == cli.INTERRUPTED
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert all(wait_gone(int(pid)) for pid in children)
+
+
+def test_bench_counts_a_path(tmp_path: Path) -> None:
+    output = tmp_path / "bench.json"
+    words = ("--from", "user_null", "--to", "user_null_after", "--name", "syscall.null")
+    done = onestack("bench", TOML, *words, "-o", output)
+    assert done.returncode == cli.OK
+    [metric] = json.loads(output.read_text())["metrics"]
+    assert (metric["name"], metric["unit"]) == ("syscall.null", "instructions")
+    assert metric["min"] == metric["mean"] == metric["max"] == 20
+
+
+def test_symbolize_text_on_standard_input() -> None:
+    address = subprocess.run(["nm", TOY], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"^0*([0-9a-f]+) . syscall_entry$", address, re.MULTILINE)
+    assert found
+    done = onestack("symbolize", TOY, text=f"rip 0x{found[1]} and 12\nplain\n")
+    assert "# syscall_entry tests/foreign/toy/toy.S:" in done.stdout
+    assert done.stdout.endswith("\nplain\n")
+
+
+def test_check_finds_what_is_naive_about_the_toy() -> None:
+    done = onestack("check", TOY, "--stack-size", "0x1000", "--json")
+    assert done.returncode == cli.FOUND
+    assert "swapgs" in done.stdout
+
+
+def test_report_of_nothing() -> None:
+    assert "Run a sweep first" in one_line(onestack("report", "/nowhere.json"), cli.USAGE)
