@@ -17,10 +17,10 @@ void registers_get(const struct thread *self, const struct thread *thread,
 int registers_set(const struct thread *self, struct thread *thread,
                   const struct thread_registers *registers);
 
-/* May a thread be sent there (E9)? */
+/* May a thread be sent there? The upper bound is E9's. */
 static inline bool rip_valid(uint64_t rip)
 {
-    return rip < USER_END;
+    return rip >= USER_BASE && rip < USER_END;
 }
 
 #endif

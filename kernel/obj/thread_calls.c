@@ -187,7 +187,7 @@ int64_t sys_thread_info(struct core *core, struct thread *self)
 int64_t sys_thread_set_handler(struct core *core, struct thread *self)
 {
     (void)core;
-    if (!rip_valid(ARG0(self))) {
+    if (ARG0(self) != 0 && !rip_valid(ARG0(self))) {
         return E_INVAL;
     }
     self->handler = ARG0(self);

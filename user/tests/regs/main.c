@@ -133,6 +133,7 @@ static void try_good(void)
     static struct thread_info info;
     static struct thread_registers registers;
     struct result caps = sys_cap_copy(notification, RIGHT_ALL, 0, 0);
+    struct result mine = sys_cap_copy(notification, RIGHT_ALL, 0, 0); /* the partner's stays */
     uint64_t there = (uint64_t)region_reserve(PAGE_BYTES);
     const struct call calls[] = {
         GOOD(null, 0),
@@ -144,7 +145,7 @@ static void try_good(void)
         CALL("cap_info", cap_info, OBJ_NOTIFICATION, notification),
         GOOD(cap_copy, notification, RIGHT_ALL, 0, 0),
         GOOD(cap_delete, caps.second),
-        GOOD(cap_revoke, notification),
+        GOOD(cap_revoke, mine.second),
         GOOD(endpoint_create, own.quota),
         GOOD(quota_split, own.quota, 8192),
         GOOD(quota_info, own.quota),
