@@ -104,7 +104,7 @@ def test_every_built_kernel_carries_its_functions(tool: Any, tmp_path: Path) -> 
         expected = tool.functions(str(image))
         assert len(expected) > 100
         section = tmp_path / "ksyms"
-        dump = ["objcopy", "-O", "binary", "--only-section=.rodata", image, section]
+        dump = ["objcopy", "-O", "binary", "--only-section=.rodata", str(image), str(section)]
         subprocess.run(dump, check=True)
         names = b"\0".join(name.encode() for _, name in expected) + b"\0"
         assert names in section.read_bytes()

@@ -117,10 +117,14 @@ class Targets:
                 if stride % 8 == 0 and (address - symbol.address) % 8 == 0:
                     words = words[(address - symbol.address) % stride // 8 :: stride // 8]
                 return sorted(filter(self.is_code, set(words)))
-        words = list(itertools.takewhile(self.is_code, self.image.words_at(address)))
+        words = self.image.words_at(address)
         function = self.image.function_at(caller)
-        inside = [word for word in words if function and function.address <= word < function.end]
-        return sorted(set(inside or words))
+        if function is not None:  # a switch never goes to its function's first instruction
+            inside = range(function.address + 1, function.end)
+            switch = list(itertools.takewhile(inside.__contains__, words))
+            if switch:
+                return switch
+        return sorted(set(itertools.takewhile(self.is_code, words)))
 
     def is_code(self, address: int) -> bool:
         """Is there an instruction at ADDRESS?"""

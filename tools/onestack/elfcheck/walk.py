@@ -12,7 +12,7 @@ from onestack.elfcheck.image import Image
 from onestack.elfcheck.insn import LEAVES, WORD, effect, is_branch
 
 RETURN_ADDRESS = 8
-ABSURD_DEPTH = 1 << 20
+ABSURD_DEPTH = 1 << 16
 """A depth that no kernel has: the walk has met a loop that pushes, or data."""
 
 
