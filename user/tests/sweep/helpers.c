@@ -1,134 +1,230 @@
 /* SPDX-License-Identifier: MIT */
-/* Those on the other side of a path. */
-#include "kernel/abi/fault.h"
-#include "user/libos/print.h"
-#include "user/libos/thread.h"
 #include "user/tests/sweep/sweep.h"
 
-enum { HELPER_OBJECT, HELPER_MORE }; /* own.extra[] */
+#include <stddef.h>
 
-static enum role role_here;
-static char buffer[4096];
+#include "user/libos/ipc.h"
+#include "user/libos/memory.h"
+#include "user/libos/print.h"
+#include "user/libos/process.h"
+#include "user/libos/thread.h"
 
-static void turn_over(struct words *words)
+#define PRIORITY_WAITER 180
+#define PRIORITY_DEVICE 150
+#define PRIORITY_WALKER 100
+#define PRIORITY_BELOW  90
+#define HELPER_BYTES    (4UL << 20)
+
+/* partners.S, paths.S */
+_Static_assert(BIT_NMI == 0 && BIT_IRQ == 1, "enum sweep_bit");
+_Static_assert(offsetof(struct sweep_shared, irqs) == 8, "SHARED_IRQS");
+_Static_assert(offsetof(struct sweep_shared, wakes) == 16, "SHARED_WAKES");
+_Static_assert(INFO_EXTRA == 1 << 28 && COPY_BYTES == 5000, "INFO_EXTRA, COPY_BYTES");
+
+cap_t sweep_notification, sweep_endpoint, sweep_nmi_line, sweep_irq_line, sweep_device_line;
+struct sweep_shared *sweep_shared;
+struct message sweep_message;
+uint8_t *sweep_from, *sweep_to;
+
+/* What a helper is given in own.extra[]. */
+enum { EXTRA_NOTIFICATION, EXTRA_ENDPOINT, EXTRA_LINE, EXTRA_LINE_2, EXTRA_COUNT };
+_Static_assert(EXTRA_COUNT <= EXTRA_CAPS, "start page");
+
+cap_t new_notification(void)
 {
-    for (unsigned i = 0; i < MESSAGE_WORDS; i++) {
-        words->word[i] = ~words->word[i];
+    struct result created = sys_notification_create(own.quota);
+
+    if (created.value < 0) {
+        die("no notification");
     }
+    return created.second;
 }
 
-/* Answers each call with its words turned over and its bytes as they came. */
-static void serve(void)
+cap_t new_endpoint(void)
 {
-    struct message message = {.send_buffer = (uint64_t)buffer,
-                              .receive_buffer = (uint64_t)buffer,
-                              .receive_size = sizeof(buffer)};
-    struct words words = {.word = {0}};
-    cap_t endpoint = own.extra[HELPER_OBJECT];
-    struct result result = ipc_receive(endpoint, 0, &words, &message, TIMEOUT_NONE);
+    struct result created = sys_endpoint_create(own.quota);
 
-    for (;;) {
-        turn_over(&words);
-        /* A short one stays on the fast way. */
-        uint64_t bytes = result.value < 0 ? 0 : info_bytes((uint64_t)result.value);
-        result = ipc_reply_receive(endpoint, bytes, &words, bytes ? &message : NULL, TIMEOUT_NONE);
+    if (created.value < 0) {
+        die("no endpoint");
     }
+    return created.second;
 }
 
-/* Backs memory HELPER_MORE, of which this is the pager, with fresh pages. */
-static void supply(void)
+/* An interrupt line of its own capability, bound to `bit` of a notification. */
+static cap_t bound_line(uint64_t line, cap_t notification, enum sweep_bit bit)
 {
-    struct words words = {.word = {0}};
-    cap_t endpoint = own.extra[HELPER_OBJECT], memory = own.extra[HELPER_MORE];
-    struct result result = ipc_receive(endpoint, 0, &words, NULL, TIMEOUT_NONE);
+    struct result slice = sys_range_slice(own.grants[GRANT_IRQS], line, 1);
 
-    while (result.value >= 0) {
-        struct result page = sys_memory_create(own.quota, PAGE_BYTES, 0);
-
-        if (page.value < 0 || sys_memory_supply(memory, words.word[0], page.second, 0).value < 0) {
-            shared->pager_failures++;
-        }
-        sys_cap_delete(page.second);
-        result = ipc_reply_receive(endpoint, INFO_LABEL(FAULT_RESUME), &words, NULL, TIMEOUT_NONE);
+    if (slice.value < 0 || sys_irq_bind(slice.second, notification, 1UL << bit).value < 0) {
+        die("cannot bind line %lu", line);
     }
-    shared->pager_failures++;
+    return slice.second;
 }
 
-/* Lets every fault that comes go on; for traps, whose rip is past them. */
-static void resume_faults(void)
+/* FS and GS are the user's; patterns there too. */
+static void set_bases(uint64_t base)
 {
-    struct words words = {.word = {0}};
-    struct result result = ipc_receive(own.extra[HELPER_OBJECT], 0, &words, NULL, TIMEOUT_NONE);
-
-    while (result.value >= 0) {
-        result = ipc_reply_receive(own.extra[HELPER_OBJECT], INFO_LABEL(FAULT_RESUME), &words, NULL,
-                                   TIMEOUT_NONE);
-    }
+    __asm__ volatile("wrfsbase %0; wrgsbase %1" : : "r"(base), "r"(base + 0x1000));
 }
 
-/* Below sweep: runs when that waits, and ends the wait. */
-static _Noreturn void signal_for_ever(void)
-{
-    for (;;) {
-        sys_signal(own.extra[HELPER_OBJECT], 1);
-    }
-}
-
-static void helper_main(uint64_t address)
-{
-    shared = (struct shared *)address;
-    switch (role_here) {
-    case ROLE_WAITER:
-        sweep_waiter(own.extra[HELPER_OBJECT], &shared->nmis);
-    case ROLE_SERVER:
-        serve();
-        break;
-    case ROLE_PAGER:
-        supply();
-        break;
-    case ROLE_FAULTS:
-        resume_faults();
-        break;
-    case ROLE_SIGNALLER:
-        signal_for_ever();
-    case ROLE_COUNT:
-        break;
-    }
-}
-
-/* The twin's data are ours as they are when it is made: so it learns its role. */
-void helper_start(enum role role, uint64_t priority, cap_t object, cap_t more)
+/* A twin that runs function(argument) with copies of these capabilities. */
+static void start_twin(void (*function)(uint64_t), uint64_t priority,
+                       const cap_t extra[EXTRA_COUNT])
 {
     static struct start_page page;
-    static struct process helpers[ROLE_COUNT];
-    static struct region region;
-    struct process *process = &helpers[role];
-    int64_t status = 0;
+    static struct region shared;
+    struct process process;
 
-    if (shared == NULL) {
-        status = region_create(&region, PAGE_BYTES);
-        shared = region.address;
+    if (shared.address == NULL) {
+        if (region_create(&shared, PAGE_BYTES) < 0) {
+            die("no memory");
+        }
+        sweep_shared = shared.address;
     }
-    role_here = role;
-    if (status >= 0) {
-        status = process_create(process, &page, 8UL << 20, PRIORITY(priority, priority));
+    if (process_create(&process, &page, HELPER_BYTES, PRIORITY(priority, priority)) < 0 ||
+        process_load_twin(&process, function, 0) < 0 ||
+        process_share(&process, &shared, MAP_READ | MAP_WRITE) < 0) {
+        die("cannot make a helper");
     }
-    if (status >= 0) {
-        status = process_load_twin(process, helper_main, (uint64_t)shared);
+    for (unsigned i = 0; i < EXTRA_COUNT; i++) {
+        if (extra[i] != 0 && process_give(&process, extra[i], RIGHT_ALL, 0, &page.extra[i]) < 0) {
+            die("cannot give capability %u to a helper", i);
+        }
     }
-    if (status >= 0) {
-        status = process_share(process, &region, MAP_READ | MAP_WRITE);
+    if (process_start(&process) < 0) {
+        die("cannot start a helper");
     }
-    if (status >= 0) {
-        status = process_give(process, object, RIGHT_ALL, 0, &page.extra[HELPER_OBJECT]);
+}
+
+static void take_extra(uint64_t base)
+{
+    sweep_notification = own.extra[EXTRA_NOTIFICATION];
+    sweep_endpoint = own.extra[EXTRA_ENDPOINT];
+    set_bases(base);
+}
+
+static void waiter_main(uint64_t argument)
+{
+    (void)argument;
+    take_extra(0x100000);
+    sweep_nmi_line = own.extra[EXTRA_LINE];
+    sweep_irq_line = own.extra[EXTRA_LINE_2];
+    sweep_waiter_loop();
+}
+
+void start_waiter(void)
+{
+    cap_t extra[EXTRA_COUNT] = {[EXTRA_NOTIFICATION] = new_notification()};
+
+    extra[EXTRA_LINE] = bound_line(NMI_LINE, extra[EXTRA_NOTIFICATION], BIT_NMI);
+    extra[EXTRA_LINE_2] = bound_line(EVENT_LINE, extra[EXTRA_NOTIFICATION], BIT_IRQ);
+    start_twin(waiter_main, PRIORITY_WAITER, extra);
+    set_bases(0x200000);
+}
+
+static void device_main(uint64_t argument)
+{
+    (void)argument;
+    take_extra(0x300000);
+    sweep_device_line = own.extra[EXTRA_LINE];
+    sweep_device_loop();
+}
+
+void start_device(void)
+{
+    cap_t extra[EXTRA_COUNT] = {[EXTRA_NOTIFICATION] = new_notification()};
+
+    extra[EXTRA_LINE] = bound_line(DEVICE_LINE, extra[EXTRA_NOTIFICATION], BIT_NMI);
+    start_twin(device_main, PRIORITY_DEVICE, extra);
+}
+
+static void yielder_main(uint64_t argument)
+{
+    (void)argument;
+    take_extra(0x400000);
+    sweep_yield_back_loop();
+}
+
+void start_yielder(void)
+{
+    start_twin(yielder_main, PRIORITY_WALKER, (cap_t[EXTRA_COUNT]){0});
+}
+
+static void signaller_main(uint64_t argument)
+{
+    (void)argument;
+    take_extra(0x500000);
+    sweep_signal_loop();
+}
+
+void start_signaller(void)
+{
+    sweep_notification = new_notification();
+    start_twin(signaller_main, PRIORITY_BELOW,
+               (cap_t[EXTRA_COUNT]){[EXTRA_NOTIFICATION] = sweep_notification});
+}
+
+static void server_main(uint64_t argument)
+{
+    (void)argument;
+    take_extra(0x600000);
+    sweep_server_loop();
+}
+
+/* Above the walker only so that it waits there before the first call. */
+void start_server(void)
+{
+    sweep_endpoint = new_endpoint();
+    start_twin(server_main, PRIORITY_WALKER + 1,
+               (cap_t[EXTRA_COUNT]){[EXTRA_ENDPOINT] = sweep_endpoint});
+}
+
+/* Neither begins at a page, and the two pages that each touches differ in where they end. */
+void make_copy_buffers(void)
+{
+    struct region buffers;
+
+    if (region_create(&buffers, 4 * PAGE_BYTES) < 0) {
+        die("no memory");
     }
-    if (status >= 0 && more != 0) {
-        status = process_give(process, more, RIGHT_ALL, 0, &page.extra[HELPER_MORE]);
+    sweep_from = (uint8_t *)buffers.address + 24;
+    sweep_to = (uint8_t *)buffers.address + 2 * PAGE_BYTES + 1000;
+    for (unsigned i = 0; i < COPY_BYTES; i++) {
+        sweep_from[i] = (uint8_t)(i * 7 + i / 256);
     }
-    if (status >= 0) {
-        status = process_start(process);
-    }
-    if (status < 0) {
-        die("cannot start a helper: %s", error_name(status));
+    sweep_message = (struct message){.send_buffer = (uint64_t)sweep_from,
+                                     .receive_buffer = (uint64_t)sweep_to,
+                                     .receive_size = COPY_BYTES};
+}
+
+static void copier_main(uint64_t argument)
+{
+    (void)argument;
+    take_extra(0x700000);
+    make_copy_buffers();
+    sweep_copier_loop();
+}
+
+void start_copier(void)
+{
+    sweep_endpoint = new_endpoint();
+    start_twin(copier_main, PRIORITY_WALKER + 1,
+               (cap_t[EXTRA_COUNT]){[EXTRA_ENDPOINT] = sweep_endpoint});
+}
+
+static void resumer_main(uint64_t argument)
+{
+    (void)argument;
+    take_extra(0x800000);
+    sweep_resumer_loop();
+}
+
+void start_resumer(void)
+{
+    sweep_endpoint = new_endpoint();
+    start_twin(resumer_main, PRIORITY_WALKER + 1,
+               (cap_t[EXTRA_COUNT]){[EXTRA_ENDPOINT] = sweep_endpoint});
+    if (sys_space_set_fault(own.space, sweep_endpoint, 0).value < 0) {
+        die("no fault endpoint");
     }
 }

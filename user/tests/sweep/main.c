@@ -1,63 +1,223 @@
 /* SPDX-License-Identifier: MIT */
-/* sweep: see sweep.h. */
-#include "kernel/lib/string.h"
-#include "user/libos/number.h"
-#include "user/libos/print.h"
-#include "user/libos/thread.h"
+/*
+ * sweep: reads the name of a path from the console, starts whom it needs, says "sweep: NAME" and
+ * walks that path for ever. paths.S has the loops, sweep.h the cast.
+ */
 #include "user/tests/sweep/sweep.h"
 
-#define LINE_NMI 256
+#include <stddef.h>
 
-/* Above everybody here, in a space of its own, woken by nothing but external NMIs. */
-static void start_waiter(void)
+#include "kernel/lib/string.h"
+#include "user/libos/console.h"
+#include "user/libos/ipc.h"
+#include "user/libos/memory.h"
+#include "user/libos/print.h"
+#include "user/libos/start.h"
+#include "user/libos/syscall.h"
+#include "user/libos/thread.h"
+
+/* paths.S */
+_Static_assert(offsetof(struct fault_info, registers) == 3 * 8, "FAULT_REGISTERS");
+_Static_assert(offsetof(struct thread_registers, rip) == 15 * 8, "REGISTERS_RIP");
+_Static_assert(offsetof(struct thread_registers, rflags) == 16 * 8, "REGISTERS_RFLAGS");
+_Static_assert(offsetof(struct thread_registers, rbp) == 4 * 8, "rbp in sweep_handler");
+
+typedef void loop_fn(void);
+void sweep_handler(void);
+void sweep_young(void);
+void sweep_start_once(cap_t thread, uint64_t rip, uint64_t rsp);
+void sweep_touch_once(const void *address);
+void sweep_info_once(struct thread_info *info);
+
+/* What the loops of single calls need; paths.S. */
+struct thread_info sweep_info_buffer;
+cap_t sweep_space, sweep_memory;
+uint64_t sweep_window;
+
+static uint8_t handler_stack[8192] __attribute__((aligned(16)));
+static uint8_t young_stack[4096] __attribute__((aligned(16)));
+
+static void set_handler(void)
 {
-    struct result created = sys_notification_create(own.quota);
-    struct result line = sys_range_slice(own.grants[GRANT_IRQS], LINE_NMI, 1);
+    uint64_t top = (uint64_t)(handler_stack + sizeof(handler_stack));
 
-    if (created.value < 0 || line.value < 0 ||
-        sys_irq_bind(line.second, created.second, 1).value < 0) {
-        die("cannot bind the external NMI");
+    if (sys_thread_set_handler((uint64_t)sweep_handler, top).value < 0) {
+        die("no signal handler");
     }
-    helper_start(ROLE_WAITER, SWEEP_WAITER, created.second, 0);
 }
 
-static const struct path *path_named(const char *name)
+static void just_a_notification(void)
 {
-    for (unsigned i = 0; i < path_count; i++) {
-        if (strcmp(paths[i].name, name) == 0) {
-            return &paths[i];
+    sweep_notification = new_notification();
+}
+
+static void window_and_memory(void)
+{
+    struct result created = sys_memory_create(own.quota, PAGE_BYTES, 0);
+
+    sweep_space = own.space;
+    sweep_memory = created.second;
+    sweep_window = (uint64_t)region_reserve(PAGE_BYTES);
+    if (created.value < 0 ||
+        sys_map(sweep_space, sweep_memory, sweep_window | MAP_READ, PAGE_BYTES, 0).value < 0) {
+        die("no memory");
+    }
+}
+
+static void device_and_nothing(void)
+{
+    start_device();
+    just_a_notification();
+}
+
+static void copier(void)
+{
+    start_copier();
+    make_copy_buffers();
+}
+
+/* A thread each round; it runs at once, and to its end. */
+static void young_loop(void)
+{
+    for (;;) {
+        struct result thread = sys_thread_create(own.quota, own.space, PRIORITY(110, 110));
+
+        if (thread.value < 0) {
+            die("no thread");
         }
+        sweep_start_once(thread.second, (uint64_t)sweep_young,
+                         (uint64_t)(young_stack + sizeof(young_stack)));
+        sys_cap_delete(thread.second);
     }
-    return NULL;
 }
 
-static void usage(void)
+/* ---- pages that are missing ---- */
+
+static cap_t paged, page;
+
+static void pager(void *argument)
 {
-    printf("usage: sweep PATH [ROUNDS]; paths:");
-    for (unsigned i = 0; i < path_count; i++) {
-        printf(" %s", paths[i].name);
+    struct words words = {.word = {0}};
+
+    (void)argument;
+    ipc_receive(sweep_endpoint, 0, &words, NULL, TIMEOUT_NONE);
+    for (;;) {
+        if (sys_memory_supply(paged, words.word[0], page, 0).value < 0) {
+            die("cannot supply a page");
+        }
+        ipc_reply_receive(sweep_endpoint, 0, &words, NULL, TIMEOUT_NONE);
     }
-    printf("\n");
 }
+
+static void start_own_pager(void)
+{
+    static struct user_thread thread;
+    struct result created = sys_memory_create(own.quota, PAGE_BYTES, 0);
+
+    sweep_endpoint = new_endpoint();
+    page = created.second;
+    sweep_window = (uint64_t)region_reserve(PAGE_BYTES);
+    if (created.value < 0 || thread_spawn(&thread, pager, NULL, PRIORITY(101, 101)) < 0) {
+        die("no pager");
+    }
+}
+
+/* Fresh memory at the same place each round. */
+static void miss_page(void)
+{
+    struct result memory = sys_memory_create(own.quota, PAGE_BYTES, sweep_endpoint);
+    uint64_t flags = MAP_READ | MAP_WRITE;
+
+    paged = memory.second;
+    if (memory.value < 0 ||
+        sys_map(own.space, paged, sweep_window | flags, PAGE_BYTES, 0).value < 0) {
+        die("cannot map a page that is missing");
+    }
+}
+
+static void drop_page(void)
+{
+    sys_unmap(own.space, sweep_window, PAGE_BYTES);
+    sys_cap_delete(paged);
+}
+
+static void touch_loop(void)
+{
+    for (;;) {
+        miss_page();
+        sweep_touch_once((const void *)sweep_window);
+        drop_page();
+    }
+}
+
+static void call_loop(void)
+{
+    for (;;) {
+        miss_page();
+        sweep_info_once((struct thread_info *)sweep_window);
+        drop_page();
+    }
+}
+
+/* ---- which path ---- */
+
+loop_fn sweep_null_loop, sweep_slow_loop, sweep_yield_loop, sweep_block_loop, sweep_sleep_loop,
+    sweep_call_loop, sweep_copy_loop, sweep_spin_loop, sweep_divide_loop, sweep_debug_loop,
+    sweep_breakpoint_loop, sweep_opcode_loop, sweep_stack_fault_loop, sweep_protection_loop,
+    sweep_software_loop, sweep_page_fault_loop, sweep_post_loop, sweep_info_loop,
+    sweep_bad_pointer_loop, sweep_map_loop, sweep_fault_loop;
+
+static const struct {
+    const char *name;
+    loop_fn *prepare, *loop;
+} walks[] = {
+    {"null", NULL, sweep_null_loop},
+    {"slow", just_a_notification, sweep_slow_loop},
+    {"post", just_a_notification, sweep_post_loop},
+    {"info", NULL, sweep_info_loop},
+    {"bad_pointer", NULL, sweep_bad_pointer_loop},
+    {"map", window_and_memory, sweep_map_loop},
+    {"yield", start_yielder, sweep_yield_loop},
+    {"block", start_signaller, sweep_block_loop},
+    {"sleep", NULL, sweep_sleep_loop},
+    {"call", start_server, sweep_call_loop},
+    {"copy", copier, sweep_copy_loop},
+    {"spin", start_device, sweep_spin_loop},
+    {"idle", device_and_nothing, sweep_block_loop},
+    {"divide", set_handler, sweep_divide_loop},
+    {"debug", set_handler, sweep_debug_loop},
+    {"breakpoint", set_handler, sweep_breakpoint_loop},
+    {"opcode", set_handler, sweep_opcode_loop},
+    {"stack_fault", set_handler, sweep_stack_fault_loop},
+    {"protection", set_handler, sweep_protection_loop},
+    {"software", set_handler, sweep_software_loop},
+    {"page_fault", set_handler, sweep_page_fault_loop},
+    {"fault", start_resumer, sweep_fault_loop},
+    {"young", NULL, young_loop},
+    {"pager", start_own_pager, touch_loop},
+    {"pager_call", start_own_pager, call_loop},
+};
 
 int main(int argc, char **argv)
 {
-    const struct path *path = argc > 1 ? path_named(argv[1]) : NULL;
-    uint64_t rounds = UINT64_MAX;
+    char name[32];
 
-    if (path == NULL || (argc > 2 && !parse_number(argv[2], &rounds))) {
-        usage();
+    (void)argc;
+    (void)argv;
+    printf("sweep: ready\n");
+    if (console_read_line(name, sizeof(name)) < 0) {
         return 1;
     }
-    start_waiter();
-    if (path->prepare != NULL) {
-        path->prepare();
+    for (size_t i = 0; i < sizeof(walks) / sizeof(*walks); i++) {
+        if (strcmp(walks[i].name, name) == 0) {
+            start_waiter();
+            if (walks[i].prepare) {
+                walks[i].prepare();
+            }
+            printf("sweep: %s\n", name);
+            console_drain();
+            walks[i].loop();
+        }
     }
-    printf("sweep: ready %s\n", path->name);
-    for (uint64_t number = 0; number < rounds; number++) {
-        sweep_round(number);
-        path->round(number);
-    }
-    printf("sweep: %lu rounds, %lu nmis, %lu bad\n", rounds, shared->nmis, sweep_bads);
-    return sweep_bads != 0;
+    die("no walk %s", name);
 }

@@ -1,65 +1,55 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sweep PATH [ROUNDS]: runs one path through the kernel again and again, for the harness to strike at
- * each instruction of it. What the harness holds on to, all of them symbols of sweep.elf:
- *
- *   sweep_round         called before each round, with its number
- *   probe_go            the path begins: the next instruction but one is the one under test (rounds of
- *                       paths that are C, "thread" and "fpu", call sweep_begin and sweep_end instead)
- *   probe_after         the path is over
- *   sweep_bad           called when a register or an answer was wrong; a line says which
- *   sweep_waiter_woken  the first instruction of the waiter, a thread of higher priority in another
- *                       space, after an external NMI has woken it. An event's work is done in
- *                       time if this is the first user instruction after the event.
- *
- * The waiter counts in shared->nmis. "sweep: ready PATH" is printed when rounds are about to begin.
+ * The program whose paths the sweep walks (tests/sweep drives it). Three kinds of threads: the
+ * walker, in this space; the waiter, above all others and in a space of its own, which the event's
+ * notification wakes; and whom a path needs besides.
  */
-#ifndef ONESTACK_SWEEP_SWEEP_H
-#define ONESTACK_SWEEP_SWEEP_H
+#ifndef ONESTACK_SWEEP_H
+#define ONESTACK_SWEEP_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
-#include "user/libos/ipc.h"
-#include "user/libos/memory.h"
-#include "user/libos/probe.h"
-#include "user/libos/process.h"
+#include "kernel/abi/message.h"
 
-#define SWEEP_PRIORITY 100 /* policy.c gives it */
-#define SWEEP_HELPER   90
-#define SWEEP_WAITER   170
+#define COPY_BYTES 5000
 
-/* A helper of the path, in a space of its own. */
-enum role { ROLE_WAITER, ROLE_SERVER, ROLE_PAGER, ROLE_SIGNALLER, ROLE_FAULTS, ROLE_COUNT };
+/* ISA interrupts that nothing on QEMU's boards raises; the harness sends their vectors. */
+#define EVENT_LINE  5
+#define DEVICE_LINE 7
+#define NMI_LINE    256
 
-/* Mapped in all the spaces. */
-struct shared {
-    volatile uint64_t nmis;
-    volatile uint64_t pager_failures;
+enum sweep_bit { BIT_NMI, BIT_IRQ };
+
+/* Mapped in all spaces; the waiter writes, the harness reads. */
+struct sweep_shared {
+    volatile uint64_t nmis, irqs, wakes;
 };
 
-struct path {
-    const char *name;
-    void (*prepare)(void); /* may be NULL */
-    void (*round)(uint64_t number);
-};
+/* In each process its own: handles, and what a message is made of. */
+extern cap_t sweep_notification, sweep_endpoint, sweep_nmi_line, sweep_irq_line, sweep_device_line;
+extern struct sweep_shared *sweep_shared;
+extern struct message sweep_message;
+extern uint8_t *sweep_from, *sweep_to; /* what a copy must equal, and where it is */
 
-extern const struct path paths[];
-extern const unsigned path_count;
-extern struct shared *shared;
+/* helpers.c: start them; the program ends if that does not work. */
+void start_waiter(void);
+void start_device(void);
+void start_yielder(void);
+void start_signaller(void);
+void start_server(void);
+void start_copier(void);
+void start_resumer(void);
+void make_copy_buffers(void);
+cap_t new_notification(void);
+cap_t new_endpoint(void);
 
-/* Start a helper; it gets `object` as own.extra[0] and `more` as own.extra[1]. */
-void helper_start(enum role role, uint64_t priority, cap_t object, cap_t more);
-
-/* How often sweep_bad was called. */
-extern uint64_t sweep_bads;
-
-void sweep_round(uint64_t number);
-void sweep_begin(void);
-void sweep_end(void);
-void sweep_bad(void);
-
-/* waiter.S: wait at the notification for ever, count at *count. */
-_Noreturn void sweep_waiter(cap_t notification, volatile uint64_t *count);
+/* partners.S */
+_Noreturn void sweep_waiter_loop(void);
+_Noreturn void sweep_device_loop(void);
+_Noreturn void sweep_yield_back_loop(void);
+_Noreturn void sweep_signal_loop(void);
+_Noreturn void sweep_server_loop(void);
+_Noreturn void sweep_copier_loop(void);
+_Noreturn void sweep_resumer_loop(void);
 
 #endif

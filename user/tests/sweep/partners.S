@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+/* The loops of the threads that the walker meets on its path, each in a space of its own. */
+#include "user/tests/sweep/pattern.h"
+
+    .set INFO_EXTRA, 1 << 28 /* helpers.c asserts */
+    .set COPY_BYTES, 5000    /* sweep.h */
+    .set BIT_NMI, 0          /* enum sweep_bit */
+    .set BIT_IRQ, 1
+    .set SHARED_NMIS, 0 /* struct sweep_shared */
+    .set SHARED_IRQS, 8
+    .set SHARED_WAKES, 16
+
+    .text
+/*
+ * Above everybody: whatever the event, the next user instruction must be sweep_woken, in here.
+ * Acknowledging tells how often the line came.
+ */
+GLOBAL sweep_waiter_loop
+    mov %rsp, sweep_stack(%rip)
+1:  PATTERN
+    mov sweep_notification(%rip), %rsi
+    mov $-1, %rdx
+    mov $SYS_wait, %eax
+    .globl sweep_wait, sweep_woken
+sweep_wait:
+    syscall
+sweep_woken:
+    CHECK_KEPT
+    test %rax, %rax
+    jnz sweep_fail
+    mov %rdx, %rbx
+    mov sweep_shared(%rip), %rbp
+    incq SHARED_WAKES(%rbp)
+    bt $BIT_NMI, %rbx
+    jnc 2f
+    mov sweep_nmi_line(%rip), %rsi
+    mov $SYS_irq_ack, %eax
+    syscall
+    add %rdx, SHARED_NMIS(%rbp)
+2:  bt $BIT_IRQ, %rbx
+    jnc 1b
+    mov sweep_irq_line(%rip), %rsi
+    mov $SYS_irq_ack, %eax
+    syscall
+    add %rdx, SHARED_IRQS(%rbp)
+    jmp 1b
+    END sweep_waiter_loop
+
+/* A driver: waits for its line, acknowledges. Below the waiter, above the walker. */
+GLOBAL sweep_device_loop
+    mov %rsp, sweep_stack(%rip)
+1:  PATTERN
+    mov sweep_device_line(%rip), %rsi
+    mov $SYS_irq_ack, %eax
+    .globl sweep_device_ack
+sweep_device_ack:
+    syscall
+    CHECK_KEPT
+    mov sweep_notification(%rip), %rsi
+    mov $-1, %rdx
+    mov $SYS_wait, %eax
+    .globl sweep_device, sweep_device_after
+sweep_device:
+    syscall
+sweep_device_after:
+    CHECK_KEPT
+    jmp 1b
+    END sweep_device_loop
+
+/* Of the walker's priority. */
+    LOOP yield_back
+    STRIKE yield_back, SYS_yield
+
+/* Below the walker, which it wakes. */
+    LOOP signal
+    mov sweep_notification(%rip), %rsi
+    mov $1, %edx
+    STRIKE signal, SYS_signal
+
+GLOBAL sweep_server_loop
+    mov %rsp, sweep_stack(%rip)
+    mov sweep_endpoint(%rip), %rsi
+    xor %edx, %edx
+    mov $SYS_receive, %eax
+    syscall
+    jmp sweep_reply_after
+1:  PATTERN sweep_answer
+    mov sweep_endpoint(%rip), %rsi
+    xor %edx, %edx
+    mov $SYS_reply_receive, %eax
+    .globl sweep_reply, sweep_reply_after
+sweep_reply:
+    syscall
+sweep_reply_after:
+    CHECK_KEPT sweep_words
+    jmp 1b
+    END sweep_server_loop
+
+/* Of the fault endpoint: FAULT_RESUME is no label, and no words matter. */
+GLOBAL sweep_resumer_loop
+    mov %rsp, sweep_stack(%rip)
+    mov sweep_endpoint(%rip), %rsi
+    xor %edx, %edx
+    mov $SYS_receive, %eax
+    syscall
+    jmp sweep_resume_fault_after
+1:  PATTERN
+    mov sweep_endpoint(%rip), %rsi
+    xor %edx, %edx
+    mov $SYS_reply_receive, %eax
+    .globl sweep_resume_fault, sweep_resume_fault_after
+sweep_resume_fault:
+    syscall
+sweep_resume_fault_after:
+    cmp $3, %rbx /* the vector */
+    jne sweep_fail
+    COMPARE sweep_stack(%rip), %rsp
+    jmp 1b
+    END sweep_resumer_loop
+
+/* As the server, with 5,000 bytes each way. */
+GLOBAL sweep_copier_loop
+    mov %rsp, sweep_stack(%rip)
+    mov sweep_endpoint(%rip), %rsi
+    mov $INFO_EXTRA, %edx
+    lea sweep_message(%rip), %r8
+    mov $-1, %r9
+    mov $SYS_receive, %eax
+    syscall
+    jmp sweep_copy_back_after
+1:  PATTERN sweep_answer
+    mov sweep_endpoint(%rip), %rsi
+    mov $INFO_EXTRA | COPY_BYTES, %edx
+    lea sweep_message(%rip), %r8
+    mov $-1, %r9
+    mov $SYS_reply_receive, %eax
+    .globl sweep_copy_back, sweep_copy_back_after
+sweep_copy_back:
+    syscall
+sweep_copy_back_after:
+    CHECK_KEPT sweep_words
+    cmp $COPY_BYTES, %rax
+    jne sweep_fail
+    call sweep_compare
+    jmp 1b
+    END sweep_copier_loop
+
+    .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The loops of the thread that walks the path, each round the same: patterns into all registers,
+ * the instruction in question, then whoever finds a wrong value goes to sweep_fail, where the
+ * harness has a breakpoint.
+ */
+#include "user/tests/sweep/pattern.h"
+
+    .set INFO_EXTRA, 1 << 28
+    .set COPY_BYTES, 5000 /* sweep.h */
+    .set SLEEP_NANOSECONDS, 20000
+    .set FAULT_REGISTERS, 3 * 8 /* struct fault_info; main.c asserts */
+    .set REGISTERS_RIP, 15 * 8
+    .set REGISTERS_RFLAGS, 16 * 8
+    .set TRAP_FLAG, 0x302 /* the flag, the one that always reads as 1, and IF */
+
+    .text
+/* From any thread. The kernel reports it, in case that nobody waits here. */
+GLOBAL sweep_fail
+    ud2
+    jmp sweep_fail
+    END sweep_fail
+
+/* ---- system calls ---- */
+
+    LOOP null
+    STRIKE null, SYS_null
+
+    LOOP slow
+    mov sweep_notification(%rip), %rsi
+    STRIKE slow, SYS_cap_info
+
+    LOOP yield
+    STRIKE yield, SYS_yield
+
+/* Nobody waits there. */
+    LOOP post
+    mov sweep_notification(%rip), %rsi
+    mov $1, %edx
+    STRIKE post, SYS_signal
+
+/* Writes to user memory; and is refused to. */
+    LOOP info
+    xor %esi, %esi
+    lea sweep_info_buffer(%rip), %rdx
+    STRIKE info, SYS_thread_info
+
+    LOOP bad_pointer
+    xor %esi, %esi
+    mov $0x1000, %edx
+    STRIKE bad_pointer, SYS_thread_info
+
+    LOOP map
+    mov sweep_space(%rip), %rsi
+    mov sweep_window(%rip), %rdx
+    mov $0x1000, %r8d
+    mov $SYS_unmap, %eax
+    syscall
+    SCRATCH mov
+    mov sweep_space(%rip), %rsi
+    mov sweep_memory(%rip), %rdx
+    mov sweep_window(%rip), %r8
+    or $1, %r8 /* MAP_READ */
+    mov $0x1000, %r9d
+    xor %r10d, %r10d
+    STRIKE map, SYS_map
+
+    LOOP block
+    mov sweep_notification(%rip), %rsi
+    mov $-1, %rdx
+    STRIKE block, SYS_wait
+
+    LOOP sleep
+    mov $SLEEP_NANOSECONDS, %esi
+    STRIKE sleep, SYS_sleep
+
+    LOOP call
+    mov sweep_endpoint(%rip), %rsi
+    xor %edx, %edx
+    STRIKE call, SYS_call, sweep_answer
+
+/* The answer's bytes are compared, and wiped for the next round. */
+    LOOP copy
+    mov sweep_endpoint(%rip), %rsi
+    mov $INFO_EXTRA | COPY_BYTES, %edx
+    lea sweep_message(%rip), %r8
+    mov $-1, %r9
+    mov $SYS_call, %eax
+    .globl sweep_copy, sweep_copy_after
+sweep_copy:
+    syscall
+sweep_copy_after:
+    CHECK_KEPT sweep_answer
+    cmp $COPY_BYTES, %rax
+    jne sweep_fail
+    call sweep_compare
+    jmp 1b
+    END sweep_copy_loop
+
+/* C: void sweep_compare(void). All registers are lost. */
+GLOBAL sweep_compare
+    mov sweep_from(%rip), %rsi
+    mov sweep_to(%rip), %rdi
+    mov $COPY_BYTES, %ecx
+    repe cmpsb
+    jne sweep_fail
+    mov sweep_to(%rip), %rdi
+    mov $COPY_BYTES, %ecx
+    xor %eax, %eax
+    rep stosb
+    ret
+    END sweep_compare
+
+/* ---- nothing but user code, for interrupts ---- */
+
+GLOBAL sweep_spin_loop
+    mov %rsp, sweep_stack(%rip)
+    PATTERN
+    .globl sweep_spin
+sweep_spin:
+    jmp sweep_spin
+    END sweep_spin_loop
+
+/* ---- exceptions, each handled by the thread itself and gone on behind ---- */
+
+/* setup: what a register must have beside the pattern. */
+.macro RAISE name, setup, instruction:vararg
+GLOBAL sweep_\name\()_loop
+    mov %rsp, sweep_stack(%rip)
+    lea sweep_\name\()_after(%rip), %rax
+    mov %rax, sweep_resume(%rip)
+1:  PATTERN
+    \setup
+    .globl sweep_\name, sweep_\name\()_after
+sweep_\name:
+    \instruction
+    jmp sweep_fail
+sweep_\name\()_after:
+    CHECK_KEPT
+    jmp 1b
+    END sweep_\name\()_loop
+.endm
+
+    RAISE divide, "xor %ecx, %ecx", div %rcx
+    RAISE debug, "push $TRAP_FLAG; popfq", nop
+    RAISE breakpoint, "", int3
+    RAISE opcode, "", ud2
+    RAISE stack_fault, "mov sweep_non_canonical(%rip), %rbp", mov (%rbp), %rax
+    RAISE protection, "", hlt
+    RAISE software, "", int $0x80
+    RAISE page_fault, "xor %eax, %eax", mov (%rax), %rax
+
+/* Answered by the space's fault endpoint; rip is past it already. */
+GLOBAL sweep_fault_loop
+    mov %rsp, sweep_stack(%rip)
+1:  PATTERN
+    .globl sweep_fault, sweep_fault_after
+sweep_fault:
+    int3
+sweep_fault_after:
+    CHECK_ALL
+    jmp 1b
+    END sweep_fault_loop
+
+/* The kernel comes here with rsp at a struct fault_info on the handler's own stack. */
+GLOBAL sweep_handler
+    mov sweep_resume(%rip), %rax
+    mov %rax, FAULT_REGISTERS + REGISTERS_RIP(%rsp)
+    movq $0x202, FAULT_REGISTERS + REGISTERS_RFLAGS(%rsp)
+    mov sweep_words+0x08(%rip), %rax
+    mov %rax, FAULT_REGISTERS + 4 * 8(%rsp) /* rbp, which one of them needs as an address */
+    lea FAULT_REGISTERS(%rsp), %rsi
+    mov $SYS_handler_return, %eax
+    .globl sweep_handler_return
+sweep_handler_return:
+    syscall
+    jmp sweep_fail
+    END sweep_handler
+
+/* ---- once a call, the loop is C's ---- */
+
+/* C: void sweep_start_once(cap_t thread, uint64_t rip, uint64_t rsp) */
+GLOBAL sweep_start_once
+    push %rbx
+    push %rbp
+    push %r12
+    push %r13
+    push %r14
+    push %r15
+    mov %rsp, sweep_stack(%rip)
+    mov %rdi, %rax
+    mov %rsi, %rcx
+    mov %rdx, %r8
+    WORDS mov, sweep_words
+    mov %rax, %rsi
+    mov %rcx, %rdx
+    xor %r9d, %r9d
+    xor %r10d, %r10d
+    mov $SYS_thread_start, %eax
+    .globl sweep_start, sweep_start_after
+sweep_start:
+    syscall
+sweep_start_after:
+    CHECK_KEPT
+    jmp restore
+    END sweep_start_once
+
+/* C: void sweep_info_once(struct thread_info *) */
+GLOBAL sweep_info_once
+    push %rbx
+    push %rbp
+    push %r12
+    push %r13
+    push %r14
+    push %r15
+    mov %rsp, sweep_stack(%rip)
+    WORDS mov, sweep_words
+    xor %esi, %esi
+    mov %rdi, %rdx
+    mov $SYS_thread_info, %eax
+    .globl sweep_pager_call, sweep_pager_call_after
+sweep_pager_call:
+    syscall
+sweep_pager_call_after:
+    CHECK_KEPT
+    test %rax, %rax
+    jnz sweep_fail
+    jmp restore
+    END sweep_info_once
+
+/* C: void sweep_touch_once(const void *address) */
+GLOBAL sweep_touch_once
+    push %rbx
+    push %rbp
+    push %r12
+    push %r13
+    push %r14
+    push %r15
+    mov %rsp, sweep_stack(%rip)
+    mov %rdi, sweep_touched(%rip)
+    PATTERN
+    mov sweep_touched(%rip), %rax
+    .globl sweep_touch, sweep_touch_after
+sweep_touch:
+    mov (%rax), %rax
+sweep_touch_after:
+    mov sweep_scratch+0x40(%rip), %rax
+    CHECK_ALL
+restore:
+    pop %r15
+    pop %r14
+    pop %r13
+    pop %r12
+    pop %rbp
+    pop %rbx
+    ret
+    END sweep_touch_once
+
+/* A thread that is new each round: its first instruction of the FPU, then its end. */
+GLOBAL sweep_young
+    PATTERN
+    .globl sweep_fpu, sweep_fpu_after
+sweep_fpu:
+    pxor %xmm0, %xmm0
+sweep_fpu_after:
+    SCRATCH COMPARE
+    WORDS COMPARE, sweep_words
+    xor %esi, %esi
+    mov $SYS_thread_end, %eax
+    .globl sweep_end
+sweep_end:
+    syscall
+    jmp sweep_fail
+    END sweep_young
+
+    .section .rodata
+    .balign 8
+    .globl sweep_words, sweep_answer, sweep_scratch
+sweep_words:
+    .irp n, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06
+    .quad 0x0101010101010101 * \n
+    .endr
+sweep_answer:
+    .irp n, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16
+    .quad 0x0101010101010101 * \n
+    .endr
+sweep_scratch:
+    .irp n, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28, 0x29
+    .quad 0x0101010101010101 * \n
+    .endr
+sweep_non_canonical:
+    .quad 0x0000800000000000
+
+    .bss
+    .balign 8
+    .globl sweep_stack, sweep_resume
+sweep_stack:
+    .skip 8
+sweep_resume:
+    .skip 8
+sweep_touched:
+    .skip 8
+
+    .section .note.GNU-stack, "", @progbits
