@@ -17,17 +17,17 @@
 struct quota;
 struct space;
 
-#define PTE_PRESENT 0x001ULL
-#define PTE_WRITE 0x002ULL
-#define PTE_USER 0x004ULL
+#define PTE_PRESENT  0x001ULL
+#define PTE_WRITE    0x002ULL
+#define PTE_USER     0x004ULL
 #define PTE_UNCACHED 0x018ULL /* PWT and PCD: the PAT's entry 3, uncacheable after reset */
-#define PTE_LARGE 0x080ULL    /* levels 2 and 3: a page, not a table */
-#define PTE_GLOBAL 0x100ULL
-#define PTE_NX 0x8000000000000000ULL
-#define PTE_ADDRESS 0x000ffffffffff000ULL
+#define PTE_LARGE    0x080ULL /* levels 2 and 3: a page, not a table */
+#define PTE_GLOBAL   0x100ULL
+#define PTE_NX       0x8000000000000000ULL
+#define PTE_ADDRESS  0x000ffffffffff000ULL
 
 #define TABLE_ENTRIES 512
-#define TABLE_LEVELS 4
+#define TABLE_LEVELS  4
 
 struct page_table {
     uint64_t root;       /* physical address of the topmost table */

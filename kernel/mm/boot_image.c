@@ -84,8 +84,8 @@ static const char *load(struct space *space, const struct boot_module *module, u
     *entry = image.entry;
     for (unsigned i = 0; reason == NULL && i < image.count; i++) {
         const struct elf_segment *segment = &image.segments[i];
-        const struct memory *memory =
-            place(space, segment->address, segment->bytes, segment->flags);
+        const struct memory *memory = place(space, segment->address, segment->bytes,
+                                            segment->flags);
 
         if (memory == NULL) {
             return NO_MEMORY;
@@ -96,8 +96,8 @@ static const char *load(struct space *space, const struct boot_module *module, u
 }
 
 /* Physical memory that was never the allocator's; 0 = no memory for the object. */
-static cap_t give_physical(struct space *space, enum memory_kind kind, uint64_t base, uint64_t bytes,
-                           uint8_t flags)
+static cap_t give_physical(struct space *space, enum memory_kind kind, uint64_t base,
+                           uint64_t bytes, uint8_t flags)
 {
     struct memory *memory = memory_new(&root_quota, kind, bytes);
 
@@ -117,8 +117,8 @@ static bool give_roots(struct boot_page *page, struct space *space, struct threa
     page->quota = give(space, &root_quota.object, cap_type_rights(OBJ_QUOTA));
     page->irqs = give_part(space, &irq_object, cap_type_rights(OBJ_IRQ), (uint64_t)IRQ_LINES << 32);
     page->ioports = give(space, &ioports_object, cap_type_rights(OBJ_IOPORTS));
-    page->device_memory =
-        give_physical(space, MEMORY_DEVICE, 0, physical_limit(), MAP_READ | MAP_WRITE);
+    page->device_memory = give_physical(space, MEMORY_DEVICE, 0, physical_limit(),
+                                        MAP_READ | MAP_WRITE);
     bool all = page->space && page->thread && page->quota && page->irqs && page->ioports &&
                page->device_memory;
 

@@ -25,16 +25,16 @@ struct elf_program_header {
 _Static_assert(sizeof(struct elf_header) == 64, "System V ABI, figure 4-3");
 _Static_assert(sizeof(struct elf_program_header) == 56, "System V ABI, figure 5-1");
 
-#define CLASS_64 2
-#define DATA_LITTLE 1
-#define TYPE_EXEC 2
+#define CLASS_64       2
+#define DATA_LITTLE    1
+#define TYPE_EXEC      2
 #define MACHINE_X86_64 62
-#define PT_LOAD 1
-#define PT_DYNAMIC 2
-#define PT_INTERP 3
-#define PF_X 1u
-#define PF_W 2u
-#define PF_R 4u
+#define PT_LOAD        1
+#define PT_DYNAMIC     2
+#define PT_INTERP      3
+#define PF_X           1u
+#define PF_W           2u
+#define PF_R           4u
 
 static uint64_t page_down(uint64_t address)
 {

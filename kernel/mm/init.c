@@ -18,7 +18,7 @@
 #include "kernel/obj/window.h"
 
 #define LOW_MEMORY_END 0x100000ULL
-#define BOOT_MAP_END 0x100000000ULL /* the boot tables' 1:1 map */
+#define BOOT_MAP_END   0x100000000ULL /* the boot tables' 1:1 map */
 
 extern const char __boot_start[], __boot_end[]; /* kernel.ld: physical addresses */
 

@@ -9,7 +9,7 @@
 #include "kernel/obj/quota.h"
 
 #define SMALLEST_SHIFT 6
-#define LARGEST_SMALL (64u << (SLAB_CLASSES - 1))
+#define LARGEST_SMALL  (64u << (SLAB_CLASSES - 1))
 
 static unsigned class_of(size_t size)
 {
@@ -38,7 +38,7 @@ static uint32_t slab_create(struct quota *quota, unsigned class)
         piece += 64u << class;
     }
     frame->kind = FRAME_SLAB;
-    frame->order = (uint8_t)class;
+    frame->order = (uint8_t) class;
     frame->first = 0;
     frame->room = (uint8_t)pieces(class);
     frame_list_push(&quota->slabs[class], number);

@@ -11,7 +11,7 @@
 
 /* A capability's part of its object, in its badge: count of pages below, first page above. */
 #define SLICE_COUNT_BITS 24
-#define SLICE_COUNT_MAX ((1ULL << SLICE_COUNT_BITS) - 1)
+#define SLICE_COUNT_MAX  ((1ULL << SLICE_COUNT_BITS) - 1)
 
 #define LARGE_ORDER 9
 #define LARGE_ENTRY (PTE_PRESENT | PTE_LARGE)

@@ -39,16 +39,16 @@ _Static_assert(sizeof(struct memory) <= 128, "slab size");
 
 /* One range of one space, to show a part of a memory object. */
 struct mapping {
-    struct tree_node node;    /* in the space's tree; the key is the address; guarded by its lock */
+    struct tree_node node; /* in the space's tree; the key is the address; guarded by its lock */
     uint64_t bytes;
-    uint64_t offset;          /* of the first byte, in the memory object */
-    struct memory *memory;    /* no reference: the capability's */
+    uint64_t offset;       /* of the first byte, in the memory object */
+    struct memory *memory; /* no reference: the capability's */
     struct space *space;
-    struct mapping *cap_next; /* list of the capability that it was made by, guarded */
+    struct mapping *cap_next;  /* list of the capability that it was made by, guarded */
     struct mapping **cap_link; /* by the memory object's lock: where the pointer to us is */
-    uint8_t flags;            /* MAP_* */
-    uint8_t allowed;          /* MAP_* that the capability's rights allow */
-    bool filling;             /* sys_map is still at it, and takes it back if memory runs out */
+    uint8_t flags;             /* MAP_* */
+    uint8_t allowed;           /* MAP_* that the capability's rights allow */
+    bool filling;              /* sys_map is still at it, and takes it back if memory runs out */
 };
 
 _Static_assert(sizeof(struct mapping) <= 128, "slab size");

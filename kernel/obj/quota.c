@@ -17,8 +17,8 @@ bool quota_charge(struct quota *quota, uint64_t bytes)
         if (bytes > __atomic_load_n(&quota->limit, __ATOMIC_RELAXED) - used) {
             return false;
         }
-    } while (!__atomic_compare_exchange_n(&quota->used, &used, used + bytes, true,
-                                          __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    } while (!__atomic_compare_exchange_n(&quota->used, &used, used + bytes, true, __ATOMIC_RELAXED,
+                                          __ATOMIC_RELAXED));
     return true;
 }
 
@@ -69,8 +69,8 @@ void quota_free(struct object *object)
 
 int64_t sys_quota_info(struct core *core, struct thread *self)
 {
-    const struct quota *quota =
-        cap_object(self->space, ARG0(self), RIGHT_QUOTA_USE | RIGHT_QUOTA_SPLIT);
+    const struct quota *quota = cap_object(self->space, ARG0(self),
+                                           RIGHT_QUOTA_USE | RIGHT_QUOTA_SPLIT);
 
     (void)core;
     if (quota == NULL) {

@@ -12,9 +12,10 @@
 #define SLAB_CLASSES 6 /* 64 .. 2048 bytes */
 
 struct quota {
-    struct object object; /* its own account is the one it was split from, which gets the limit back */
-    uint64_t limit;       /* bytes */
-    uint64_t used;        /* changed by locked instructions */
+    struct object
+        object;     /* its own account is the one it was split from, which gets the limit back */
+    uint64_t limit; /* bytes */
+    uint64_t used;  /* changed by locked instructions */
     uint32_t slabs[SLAB_CLASSES]; /* frame numbers of slabs with room, 0 = none (mm/slab.c) */
     struct lock slab_lock;        /* guards them */
 };

@@ -12,9 +12,9 @@
 #include "kernel/syscall.h"
 
 /* The CPU's error code of a page fault (Intel SDM vol. 3, 4.7). */
-#define FAULT_WRITE 0x02
+#define FAULT_WRITE    0x02
 #define FAULT_RESERVED 0x08
-#define FAULT_FETCH 0x10
+#define FAULT_FETCH    0x10
 
 struct space *space_new(struct quota *quota, struct quota *account)
 {

@@ -20,24 +20,24 @@ struct space {
     struct object object;
 
     /* read by every system call that names a capability */
-    struct cap *caps;      /* this space's window (window.h); NULL before the first */
-    uint32_t cap_limit;    /* slots that have memory; a look-up compares with it */
-    uint32_t cap_free;     /* first free slot, 0 = none (slot 0 is never used) */
+    struct cap *caps;   /* this space's window (window.h); NULL before the first */
+    uint32_t cap_limit; /* slots that have memory; a look-up compares with it */
+    uint32_t cap_free;  /* first free slot, 0 = none (slot 0 is never used) */
 
-    uint64_t cr3;          /* physical address of the PML4 */
-    uint64_t cores_loaded; /* bit n: core n may hold translations (SMP shootdown) */
-    struct tree mappings;  /* by address; they and the page tables are guarded by object.lock */
+    uint64_t cr3;           /* physical address of the PML4 */
+    uint64_t cores_loaded;  /* bit n: core n may hold translations (SMP shootdown) */
+    struct tree mappings;   /* by address; they and the page tables are guarded by object.lock */
     struct thread *threads; /* list through thread.space_next */
     uint32_t thread_count;
     struct quota *account; /* pays for the table of capabilities, page tables and mappings */
     struct endpoint *fault_endpoint; /* where faults of threads without handler go; may be NULL */
     uint64_t fault_badge;
     struct notification *watcher; /* signalled when it ends, */
-    uint64_t watch_bits;   /* with these bits */
-    struct object *reap_next; /* object.h */
-    uint32_t cap_used;     /* slots that are not free */
-    uint32_t cap_cursor;   /* cap_table_empty(): slots below it are done */
-    struct lock cap_lock;  /* guards cap_free, cap_used and growing; the innermost lock */
+    uint64_t watch_bits;          /* with these bits */
+    struct object *reap_next;     /* object.h */
+    uint32_t cap_used;            /* slots that are not free */
+    uint32_t cap_cursor;          /* cap_table_empty(): slots below it are done */
+    struct lock cap_lock;         /* guards cap_free, cap_used and growing; the innermost lock */
 };
 
 _Static_assert(sizeof(struct space) <= 256, "slab size");
