@@ -108,14 +108,21 @@ void fault_verdict(struct core *core, struct thread *thread, uint64_t info)
 
 /* ---- missed pages ---- */
 
-bool fault_to_pager(struct core *core, struct thread *self, struct space *space, uint64_t address,
-                    uint64_t error, continuation_fn *retry)
+/*
+ * As fault_to_pager. `by_frame`: the kernel wants the frame and not the address, so a page that is
+ * mapped but has no frame in the direct map, a device's, is none.
+ */
+static bool miss(struct core *core, struct thread *self, struct space *space, uint64_t address,
+                 uint64_t error, continuation_fn *retry, bool by_frame)
 {
     struct memory *memory;
     uint64_t offset;
 
     switch (space_fault(space, address, error, &memory, &offset)) {
     case SPACE_FAULT_RETRY:
+        if (by_frame && !space_user_frame(space, address, error & PF_WRITE)) {
+            return false;
+        }
         self->continuation = retry;
         return true;
     case SPACE_FAULT_PAGER:
@@ -131,6 +138,12 @@ bool fault_to_pager(struct core *core, struct thread *self, struct space *space,
     }
     self->continuation = retry;
     return true;
+}
+
+bool fault_to_pager(struct core *core, struct thread *self, struct space *space, uint64_t address,
+                    uint64_t error, continuation_fn *retry)
+{
+    return miss(core, self, space, address, error, retry, true);
 }
 
 /* ---- exceptions ---- */
@@ -215,7 +228,7 @@ static bool to_endpoint(struct core *core, struct thread *self, unsigned vector,
 void fault_user(struct core *core, struct thread *self, unsigned vector, uint64_t error,
                 uint64_t address)
 {
-    if (vector == VECTOR_PF && fault_to_pager(core, self, self->space, address, error, NULL)) {
+    if (vector == VECTOR_PF && miss(core, self, self->space, address, error, NULL, false)) {
         return;
     }
     if (upcall(core, self, vector, error, address) != IMPOSSIBLE) {

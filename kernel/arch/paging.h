@@ -23,6 +23,7 @@ struct space;
 #define PTE_UNCACHED 0x018ULL /* PWT and PCD: the PAT's entry 3, uncacheable after reset */
 #define PTE_LARGE    0x080ULL /* levels 2 and 3: a page, not a table */
 #define PTE_GLOBAL   0x100ULL
+#define PTE_DEVICE   0x200ULL /* ours to define: the frame is not in the direct map */
 #define PTE_NX       0x8000000000000000ULL
 #define PTE_ADDRESS  0x000ffffffffff000ULL
 

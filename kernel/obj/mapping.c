@@ -48,7 +48,8 @@ uint64_t mapping_rights(const struct mapping *mapping)
 {
     return PTE_PRESENT | PTE_USER | (mapping->flags & MAP_WRITE ? PTE_WRITE : 0) |
            (mapping->flags & MAP_EXECUTE ? 0 : PTE_NX) |
-           (mapping->flags & MAP_UNCACHED ? PTE_UNCACHED : 0);
+           (mapping->flags & MAP_UNCACHED ? PTE_UNCACHED : 0) |
+           (mapping->memory->kind == MEMORY_DEVICE ? PTE_DEVICE : 0);
 }
 
 /* --- the list of a capability; the memory object's lock is held --- */

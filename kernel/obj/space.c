@@ -156,7 +156,7 @@ uint64_t space_user_frame(const struct space *space, uint64_t address, bool writ
     uint64_t entry = *page_find(&table, address, &level);
     uint64_t needed = PTE_PRESENT | PTE_USER | (write ? PTE_WRITE : 0);
 
-    if (address >= USER_END || (entry & needed) != needed) {
+    if (address >= USER_END || (entry & (needed | PTE_DEVICE)) != needed) {
         return 0;
     }
     return (entry & PTE_ADDRESS) + (address & (level_size(level) - 1));

@@ -72,8 +72,8 @@ enum space_fault space_fault(struct space *space, uint64_t address, uint64_t err
                              struct memory **memory, uint64_t *offset);
 
 /*
- * Physical address of a byte of user memory as it is mapped now, or 0: absent, or read-only and
- * `write`. For the long copy; valid until the space's lock is given to someone else.
+ * Physical address of a byte of user memory as it is mapped now, in the direct map; or 0: absent, a
+ * device's, or read-only and `write`. For the long copy; valid until the space's lock is given to someone else.
  */
 uint64_t space_user_frame(const struct space *space, uint64_t address, bool write);
 
