@@ -181,7 +181,7 @@ print:
         movl    $COM1_PORT + UART_DATA, %edx
         outb    %al, %dx
         incl    %esi
-        movl    $UART_POLLS, %ecx
+        movl    $UART_POLLS_EARLY, %ecx
         movl    $COM1_PORT + UART_LINE_STATUS, %edx
 1:      inb     %dx, %al
         testb   $UART_LSR_TX_DONE, %al

@@ -16,14 +16,16 @@ void uart_init(void)
     outb(COM1_PORT + UART_MODEM_CONTROL, UART_MCR_DTR_RTS_OUT2);
 }
 
+static bool stuck; /* the last wait was in vain: look once, until a byte goes through again */
+
 static bool wait_for(uint8_t status)
 {
-    for (uint32_t polls = 0; polls < UART_POLLS; polls++) {
-        if (inb(COM1_PORT + UART_LINE_STATUS) & status) {
-            return true;
-        }
-    }
-    return false;
+    uint32_t polls = stuck ? 1 : UART_POLLS;
+
+    do {
+        stuck = !(inb(COM1_PORT + UART_LINE_STATUS) & status);
+    } while (stuck && --polls > 0);
+    return !stuck;
 }
 
 void uart_putc(char c)

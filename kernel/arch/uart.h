@@ -27,11 +27,13 @@
 #define UART_DIVISOR_115200 1
 
 /*
- * Polls of the line status before a byte is given up: at 115200 baud a FIFO drains in 1.4 ms and a
- * port read takes about a microsecond, so a UART that is there is never cut short, and one that
- * is not costs milliseconds, not the machine.
+ * Polls of the line status before a byte is given up. An absent UART reads as ready; what makes one
+ * wait is a reader that holds the line up (under QEMU, whoever reads the console), for seconds maybe.
+ * At a microsecond or less a poll that is as long as anybody should hold up a panic. The assembly
+ * of the boot waits a shorter time, since it cannot remember that the line is stuck.
  */
-#define UART_POLLS 10000
+#define UART_POLLS       4000000
+#define UART_POLLS_EARLY 100000
 
 #ifndef __ASSEMBLER__
 
@@ -40,7 +42,7 @@
 /* 115200 8n1, FIFOs on, interrupts off. */
 void uart_init(void);
 
-/* One raw byte, or nothing if the UART does not take it in UART_POLLS polls. */
+/* One raw byte. Given up when the line is stuck; only the first byte then costs the whole wait. */
 void uart_putc(char c);
 
 /* Wait, as long at most, until all is on the line: before the machine goes away. */
