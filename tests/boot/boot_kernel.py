@@ -6,13 +6,10 @@ from __future__ import annotations
 import ctypes
 from pathlib import Path
 
-from onestack.elf import Image
-from onestack.machine import BootWay, Machine, MachineSpec
+from onestack.elf import Images
+from onestack.machine import Machine
 
 TOP = Path(__file__).resolve().parents[2]
-VARIANT = TOP / "build/tcb-ist-release"
-KERNEL = VARIANT / "kernel.elf"
-ISO = VARIANT / "onestack.iso"
 INIT = TOP / "build/user/init.elf"
 
 PVH, MULTIBOOT2 = 1, 2
@@ -56,23 +53,14 @@ class BootInfo(ctypes.Structure):
         return [(each.base, each.length) for each in ranges if each.type == kind]
 
 
-def spec(way: BootWay = BootWay.PVH, **options: object) -> MachineSpec:
-    """A machine that boots the kernel with its init. `options` as for MachineSpec."""
-    if way is BootWay.PVH:
-        options = {"kernel": KERNEL, "initrd": INIT} | options
-    else:
-        options = {"cdrom": ISO} | options
-    return MachineSpec(boot=way, **options)  # type: ignore[arg-type]
+def run_to(machine: Machine, images: Images, symbol: str) -> None:
+    """Run until the boot core is about to execute the function."""
+    machine.run_to(images.resolve(symbol), 30.0)
 
 
-def run_to(machine: Machine, symbol: str, image: Image, seconds: float = 30.0) -> None:
-    """Run until some core is about to execute the function."""
-    machine.run_to(image.symbol(symbol).address, seconds)
-
-
-def read_bootinfo(machine: Machine, image: Image) -> BootInfo:
+def read_bootinfo(machine: Machine, images: Images) -> BootInfo:
     """What kernel_main gets, where the machine stands at its first instruction."""
-    symbol = image.symbol("bootinfo")
+    symbol = images.images[0].symbol("bootinfo")
     assert symbol.size == ctypes.sizeof(BootInfo), "boot/bootinfo.h and this file disagree"
     assert machine.gdb.registers()["rdi"] == symbol.address
     return BootInfo.from_buffer_copy(machine.gdb.read(symbol.address, symbol.size))

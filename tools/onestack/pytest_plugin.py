@@ -8,7 +8,8 @@
 The marker's arguments go through the `guest_of` fixture, which a project overrides to say what
 its own options mean; without that they are MachineSpec's, and the kernel comes from the command
 line. A guest is started for each test, or with `shared=True` once for the tests of a file that
-ask for the same one, until one of them fails.
+ask for the same one, until one of them fails. With `paused=True` it stands still at its reset
+vector, and the test lets it go.
 """
 
 from __future__ import annotations
@@ -100,7 +101,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker."""
     config.addinivalue_line(
         "markers",
-        "machine(**options): the machine a test runs on; shared=True: with others of its file",
+        "machine(**options): the machine a test runs on; shared=True: with others of its file; "
+        "paused=True: not yet started",
     )
 
 
@@ -138,7 +140,7 @@ def machine(request: pytest.FixtureRequest, guest_of: GuestOf, _shared_guest: _S
     """The machine that the test's `machine` marker asks for, running and ready."""
     item = request.node.stash.setdefault(_ITEM, _Item())
     options = options_of(request.node)
-    share = options.pop("shared", False)
+    share, paused = options.pop("shared", False), options.pop("paused", False)
     guest = guest_of(options)
     old = _shared_guest.running
     if old is not None and not (share and old.guest == guest and old.machine.alive):
@@ -158,7 +160,7 @@ def machine(request: pytest.FixtureRequest, guest_of: GuestOf, _shared_guest: _S
                 _shared_guest.running = None
 
     request.addfinalizer(bury)  # noqa: PT021  (a failed _start must find the machine alive)
-    if old is None:
+    if old is None and not paused:
         _start(running, request.config)
     return running.machine
 
