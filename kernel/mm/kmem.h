@@ -24,7 +24,7 @@ static inline uint64_t virt_to_phys(const void *virtual)
     return (uint64_t) virtual - DIRECT_MAP_BASE; /* of direct-map addresses only */
 }
 
-/* Zeroed; `size` is rounded up to a power of two, 64 .. 4096 bytes, and aligned to it. */
+/* Zeroed; `size` is rounded up to a power of two, 64 bytes or more, and aligned to it. */
 void *kmem_alloc(struct quota *quota, size_t size);
 void kmem_free(struct quota *quota, void *memory, size_t size);
 /* One zeroed frame or 2^order of them, naturally aligned; physical address, 0 = none. */

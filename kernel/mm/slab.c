@@ -16,6 +16,12 @@ static unsigned class_of(size_t size)
     return size <= 64 ? 0 : 64 - (unsigned)__builtin_clzl(size - 1) - SMALLEST_SHIFT;
 }
 
+/* Beyond the slabs: frames as they are, for a page and more. */
+static unsigned order_of(size_t size)
+{
+    return size <= PAGE_SIZE ? 0 : 64 - (unsigned)__builtin_clzl((size - 1) >> PAGE_SHIFT);
+}
+
 static unsigned pieces(unsigned class)
 {
     return PAGE_SIZE >> (SMALLEST_SHIFT + class);
@@ -69,7 +75,7 @@ static void *slab_take(struct quota *quota, unsigned class)
 void *kmem_alloc(struct quota *quota, size_t size)
 {
     if (size > LARGEST_SMALL) {
-        uint64_t physical = frame_alloc(quota, 0);
+        uint64_t physical = frame_alloc(quota, order_of(size));
 
         return physical == 0 ? NULL : phys_to_virt(physical);
     }
@@ -87,7 +93,7 @@ void kmem_free(struct quota *quota, void *memory, size_t size)
     uint64_t physical = virt_to_phys(memory);
 
     if (size > LARGEST_SMALL) {
-        frame_free(quota, physical, 0);
+        frame_free(quota, physical, order_of(size));
         return;
     }
     unsigned class = class_of(size);
