@@ -45,15 +45,18 @@ void copy_to_user(struct core *core, uint64_t user_to, const void *from, uint64_
     copy(core, (void *)user_to, from, bytes);
 }
 
-_Noreturn void uaccess_fault(struct core *core, uint64_t address, uint32_t error, unsigned state)
+/* Outermost level, empty stack, IF=1. `why`: the CPU's error code, core_state above it. */
+static void fault_abandoned(struct core *core, uint64_t address, uint64_t why)
 {
     struct thread *self = entry_current(core);
+    bool ipc = why >> 32 == CORE_ST_IPC;
 
-    core->nest = 1;
-    core_set_state(core, CORE_ST_SYSCALL);
-    cpu_sti();
-    if (fault_to_pager(core, self, self->space, address, error, syscall_restart)) {
-        kernel_leave(core);
+    if (!fault_to_pager(core, self, self->space, address, (uint32_t)why, syscall_restart)) {
+        self->frame.rax = (uint64_t)(ipc ? E_IPCFAULT : E_FAULT);
     }
-    refuse(core, state == CORE_ST_IPC ? E_IPCFAULT : E_FAULT);
+}
+
+_Noreturn void uaccess_fault(struct core *core, uint64_t address, uint32_t error, unsigned state)
+{
+    kernel_abandon(core, fault_abandoned, address, (uint64_t)state << 32 | error);
 }

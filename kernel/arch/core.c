@@ -12,10 +12,11 @@ struct core *core_create(unsigned id)
     if (!core_area_map(id)) {
         return NULL;
     }
-    for (unsigned stack = 0; stack < STACK_COUNT; stack++) {
+    for (unsigned stack = 0; stack < CORE_STACKS; stack++) {
         *(struct core **)((uint64_t)core + CORE_STACK_TOP(stack) - 8) = core;
     }
     core->self = core;
+    core->tss.rsp0 = (uint64_t)core + CORE_STACK_TOP(STACK_KERNEL) - 16;
     core->id = (uint16_t)id;
     core->nest = 1;
     core->state = CORE_ST_SYSCALL;

@@ -39,8 +39,10 @@ struct core {
     };
     uint16_t id;
     uint16_t online;
-    struct thread *current_hint; /* kept by entry models whose RSP0 does not say it */
-    struct thread *fpu_owner;    /* whose FPU content is loaded, NULL = nobody's and CR0.TS set */
+    struct frame
+        *current_end; /* kept by entry models whose RSP0 is not the current save area's end */
+    struct frame *entry_frame; /* of those, by one that leaves a frame where it came in; or NULL */
+    struct thread *fpu_owner;  /* whose FPU content is loaded, NULL = nobody's and CR0.TS set */
 
     /* events that were recorded and not yet worked on (E6) */
     uint64_t irq_pending[4];      /* one bit a vector */

@@ -9,6 +9,9 @@
 #include "entry_model.h"
 #include "kernel/arch/core.h"
 
+/* Stacks in a core's area: layout.h's, and the entry model's own. */
+#define CORE_STACKS (STACK_COUNT + (ENTRY_VECTOR_IST ? 1 : 0))
+
 extern const uint64_t vector_table[256]; /* addresses of the stubs */
 extern const char syscall_entry[];       /* stub of core n at + n * SYSCALL_STUB_SIZE */
 
@@ -21,6 +24,10 @@ void syscall_slow(void);
 /* Give up the stack, whatever is on it, and go to ret_to_user. Nothing may be locked. */
 _Noreturn void kernel_leave(struct core *core);
 _Noreturn void ret_to_user(void);
+/* Give it up and go on in function(core, a, b), at the outermost level, IF=1 (E6). */
+_Noreturn void kernel_abandon(struct core *core,
+                              void (*function)(struct core *, uint64_t, uint64_t), uint64_t a,
+                              uint64_t b);
 /* At boot: leave the boot stack for the core's own. */
 _Noreturn void core_run(struct core *core, void (*function)(struct core *core));
 

@@ -55,5 +55,9 @@
 #define STACK_MC     3
 #define STACK_DB     4
 #define STACK_COUNT  5
+/* IST 5, in entry models that have one for all other vectors. */
+#define STACK_VECTOR 5
+/* How far an IST entry moves down its stack while a handler runs. */
+#define IST_STEP 0x800
 
 #endif

@@ -46,7 +46,10 @@ void mcheck_record(struct core *core, const struct frame *regs)
         wrmsr(MSR_MC_STATUS(bank), 0);
     }
     core_set_pending(core, CORE_PENDING_MCHECK);
-    /* From here on a second #MC is taken, no shutdown; its frame would be written over this one. */
+}
+
+void mcheck_open(void)
+{
     wrmsr(MSR_MCG_STATUS, 0);
 }
 

@@ -32,8 +32,13 @@ struct mcheck_log {
 
 /* On each core: clear the banks, enable all errors. The log is the core's own. */
 void mcheck_init(struct core *core);
-/* From the #MC entry: IF=0, own stack. Copies what the banks say, clears them and MCIP. */
+/*
+ * From the #MC entry: copies what the banks say and clears them. Another #MC stops the machine until
+ * MCG_STATUS is cleared too, which waits until this one's frame is off the #MC's stack.
+ */
 void mcheck_record(struct core *core, const struct frame *regs);
+/* Clear MCG_STATUS: the next one may come. */
+void mcheck_open(void);
 /* Outermost level, IF=1. */
 void mcheck_event(struct core *core);
 

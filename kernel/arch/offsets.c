@@ -7,11 +7,14 @@ void offsets(void);
 void offsets(void)
 {
     OFFSET(FRAME_RAX, struct frame, rax);
+    OFFSET(FRAME_RCX, struct frame, rcx);
     OFFSET(FRAME_RDX, struct frame, rdx);
     OFFSET(FRAME_RSI, struct frame, rsi);
+    OFFSET(FRAME_RDI, struct frame, rdi);
     OFFSET(FRAME_R8, struct frame, r8);
     OFFSET(FRAME_R9, struct frame, r9);
     OFFSET(FRAME_R10, struct frame, r10);
+    OFFSET(FRAME_R11, struct frame, r11);
     OFFSET(FRAME_RBX, struct frame, rbx);
     OFFSET(FRAME_RBP, struct frame, rbp);
     OFFSET(FRAME_R12, struct frame, r12);
@@ -33,5 +36,8 @@ void offsets(void)
     OFFSET(CORE_NEST, struct core, nest);
     OFFSET(CORE_STATE, struct core, state);
     OFFSET(CORE_PENDING, struct core, pending);
+    OFFSET(CORE_CURRENT, struct core, current_end);
+    OFFSET(CORE_ENTRY_FRAME, struct core, entry_frame);
     DEFINE(CORE_RSP0, offsetof(struct core, tss) + offsetof(struct tss, rsp0));
+    DEFINE(CORE_TSS_IST, offsetof(struct core, tss) + offsetof(struct tss, ist));
 }

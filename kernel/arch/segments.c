@@ -39,7 +39,7 @@ static unsigned gate_ist(unsigned vector)
     case VECTOR_DB:
         return IST_DB;
     default:
-        return 0;
+        return ENTRY_VECTOR_IST;
     }
 }
 
@@ -80,7 +80,7 @@ void segments_load(struct core *core)
     struct table_register gdtr = {sizeof(core->gdt) - 1, (uint64_t)core->gdt};
     struct table_register idtr = {sizeof(idt) - 1, (uint64_t)idt};
 
-    for (unsigned stack = STACK_NMI; stack < STACK_COUNT; stack++) {
+    for (unsigned stack = STACK_NMI; stack < CORE_STACKS; stack++) {
         core->tss.ist[stack - 1] = (uint64_t)core + CORE_STACK_TOP(stack) - 16;
     }
     core->tss.io_bitmap = sizeof(struct tss) - TSS_HARDWARE_OFFSET; /* beyond the limit: none */

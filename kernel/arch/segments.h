@@ -26,10 +26,11 @@
 #define VECTOR_IRQ_FIRST 32
 
 /* IST numbers in gates: 0 = none. */
-#define IST_NMI 1
-#define IST_DF  2
-#define IST_MC  3
-#define IST_DB  4
+#define IST_NMI    1
+#define IST_DF     2
+#define IST_MC     3
+#define IST_DB     4
+#define IST_VECTOR 5 /* all others, if the entry model wants one */
 
 #ifndef __ASSEMBLER__
 #include <stddef.h>

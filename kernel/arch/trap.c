@@ -48,6 +48,12 @@ static void restart_exit(struct core *core, struct frame *regs)
     }
 }
 
+/* One instruction: NMIs are open where the one that struck user mode is counted. */
+static void count(uint64_t *counter)
+{
+    __asm__ volatile("incq %0" : "+m"(*counter));
+}
+
 /* In NMI context or as an ordinary entry: one more NMI, with what its senders said (N7). */
 static void nmi_record(struct core *core)
 {
@@ -56,9 +62,9 @@ static void nmi_record(struct core *core)
     if (reasons & NMI_REASON_STOP) {
         panic_stop_here(core);
     }
-    core->nmi_count++;
+    count(&core->nmi_count);
     if (reasons == 0) {
-        core->nmi_external++;
+        count(&core->nmi_external);
     }
     __asm__ volatile("orl %1, %0" : "+m"(core->nmi_pending_reasons) : "r"(reasons));
     core_set_pending(core, CORE_PENDING_NMI);
@@ -72,7 +78,7 @@ void kist_kernel(struct core *core, struct frame *regs, unsigned vector)
         restart_exit(core, regs);
         break;
     case VECTOR_MC:
-        mcheck_record(core, regs);
+        mcheck_record(core, regs); /* mcheck_leave lets the next one in */
         restart_exit(core, regs);
         break;
     case VECTOR_DB:
@@ -95,11 +101,16 @@ void ktrap_user(struct core *core, unsigned trapno, uint32_t errcode, struct fra
         break;
     case VECTOR_MC:
         mcheck_record(core, regs);
+        mcheck_open();
         break;
     case VECTOR_NM:
         if (!fpu_first_use(core, self)) {
             fault_user(core, self, trapno, errcode, 0);
         }
+        break;
+    case VECTOR_DB:
+        write_dr6(0);
+        fault_user(core, self, trapno, errcode, 0);
         break;
     default:
         fault_user(core, self, trapno, errcode, trapno == VECTOR_PF ? cr2 : 0);

@@ -19,10 +19,11 @@ static void check_canary(const struct thread *thread)
 void debug_exit_check(void)
 {
     struct core *core = core_here();
-    uint64_t top = (uint64_t)core + CORE_STACK_TOP(STACK_KERNEL);
     uint64_t here = (uint64_t)__builtin_frame_address(0);
+    uint64_t top = here | (STACK_SIZE - 1);
+    uint64_t above = ENTRY_THREAD_EXTRA ? STACK_SIZE - ENTRY_THREAD_EXTRA : 0;
 
-    if (core->self != core || here > top || top - here > 128) {
+    if (core->self != core || top - here > above + 128) {
         panic("stack not empty at an exit: %p of %p", (void *)here, (void *)top);
     }
     if (core->nest != 1) {

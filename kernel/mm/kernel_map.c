@@ -4,6 +4,7 @@
 
 #include "boot/bootinfo.h"
 #include "kernel/arch/cpu.h"
+#include "kernel/arch/entry.h"
 #include "kernel/arch/paging.h"
 #include "kernel/mm/init.h"
 #include "kernel/mm/kmem.h"
@@ -117,7 +118,7 @@ bool core_area_map(unsigned id)
     uint64_t base = CORE_AREA_BASE + (uint64_t)id * CORE_AREA_SIZE;
     bool mapped = map_zeroed(base, base + CORE_STRUCT_SIZE);
 
-    for (unsigned stack = 0; mapped && stack < STACK_COUNT; stack++) {
+    for (unsigned stack = 0; mapped && stack < CORE_STACKS; stack++) {
         mapped = map_zeroed(base + CORE_STACK_BASE(stack), base + CORE_STACK_TOP(stack));
     }
     return mapped;

@@ -17,11 +17,28 @@ END ret_to_user
 
 /* From C: void kernel_leave(struct core *), which does not return. core_nest back to 1. */
 ENTRY kernel_leave
+        VECTOR_STACK_RESET %rdi
         RESET_STACK %rdi
         movw    $OUTERMOST(CORE_ST_SYSCALL), CORE_NEST(%rdi)
         sti
         jmp     ret_to_user
 END kernel_leave
+
+/*
+ * From C, a nested fault: void kernel_abandon(struct core *, function, a, b) goes on at the outermost
+ * level in function(core, a, b), on the empty stack with IF=1 (E6).
+ */
+ENTRY kernel_abandon
+        VECTOR_STACK_RESET %rdi
+        RESET_STACK %rdi
+        movw    $OUTERMOST(CORE_ST_SYSCALL), CORE_NEST(%rdi)
+        mov     %rsi, %rax
+        mov     %rdx, %rsi
+        mov     %rcx, %rdx
+        sti
+        call    *%rax
+        jmp     ret_to_user
+END kernel_abandon
 
 /* From boot, on any stack, IF=0: core in rdi goes on in function rsi on its own kernel stack. */
 ENTRY core_run
@@ -76,41 +93,68 @@ ENTRY idle_interrupted
         jmp     idle_pending
 END idle_interrupted
 
-/*
- * Back to ring 0 from an exception; RSP = its frame, IF=0. An IRET would open NMIs, and if an NMI's
- * handler was interrupted the next one would overwrite its frame (N5). That handler, and whatever
- * interrupts it, has IF=0 and a stack of the core's. There, so, return by popfq and lretq, which
- * leaves NMIs as they are. Not where RSP is a user's or in a TCB: no handler runs on those, and
- * nothing may be written below them.
- */
-ENTRY nested_return
-#if !CONFIG_NMI_IST
-        /* nmi=rsp0 is wrong by its stack alone: what comes as an exception leaves as an NMI. */
-        cmpl    $VECTOR_NMI, FRAME_VECTOR(%rsp)
-        je      1f
-#endif
-        testl   $RFLAGS_IF, FRAME_RFLAGS(%rsp)
-        jnz     1f
-        mov     FRAME_RSP(%rsp), %rax
-        cmp     $CORE_AREA_BASE, %rax
-        jb      1f
-        mov     FRAME_RFLAGS(%rsp), %rcx
-        mov     FRAME_RIP(%rsp), %rdx
-        mov     FRAME_CS(%rsp), %rsi
-        sub     $24, %rax
-        /* The interrupted stack may be this one, its top just above the frame: all is loaded now. */
-        mov     %rax, FRAME_ERROR(%rsp)
-        mov     %rcx, (%rax)
-        mov     %rdx, 8(%rax)
-        mov     %rsi, 16(%rax)
+/* ---- entries that the models share; see MODEL.S for what comes before ---- */
+
+/* RSP = a frame of code in ring 0, which had IF=1. Records, and goes back. */
+ENTRY irq_nested
+        CORE_BY_STACK %rdi
+        VECTOR_STACK_TAKE %rdi
+        mov     FRAME_ERROR(%rsp), %esi
+        incb    CORE_NEST(%rdi)
+        movzbl  CORE_STATE(%rdi), %ebx
+        movb    $CORE_ST_INTR, CORE_STATE(%rdi)
+        mov     %rdi, %rbp
+        mov     $1, %edx
+        sub     $8, %rsp
+        call    kintr_handler
+        add     $8, %rsp
+        decb    CORE_NEST(%rbp)
+        VECTOR_STACK_GIVE %rbp
+        cmp     $CORE_ST_IDLE, %bl
+        je      idle_interrupted
+        mov     %bl, CORE_STATE(%rbp)
         POP_REGS
-        pop     %rsp
-        popfq
-        lretq
-1:      POP_REGS
         add     $8, %rsp
         iretq
-END nested_return
+END irq_nested
+
+/*
+ * From user mode, also by way of ist_user: rdi = core, rcx = the frame in the TCB, r8 = CR2, IF=0,
+ * on an empty stack.
+ */
+ENTRY trap_user
+#if CONFIG_DEBUG
+        cmpb    $0, CORE_NEST(%rdi)
+        jne     entry_nest_bug
+#endif
+        movw    $OUTERMOST(CORE_ST_SYSCALL), CORE_NEST(%rdi)
+        mov     FRAME_VECTOR(%rcx), %esi
+        mov     FRAME_ERROR(%rcx), %edx
+        sti
+        call    ktrap_user
+        jmp     ret_to_user
+END trap_user
+
+/* RSP = a frame on one of the core's stacks; r8 = CR2. IF stays 0 until the way back. */
+ENTRY trap_nested
+        CORE_BY_STACK %rdi
+        VECTOR_STACK_TAKE %rdi
+        mov     FRAME_VECTOR(%rsp), %esi
+        mov     FRAME_ERROR(%rsp), %edx
+        mov     %rsp, %rcx
+        incb    CORE_NEST(%rdi)
+        movzbl  CORE_STATE(%rdi), %ebx
+        movb    $CORE_ST_INTR, CORE_STATE(%rdi)
+        mov     %rdi, %rbp
+        mov     %ebx, %r9d
+        sub     $8, %rsp
+        call    ktrap_kernel
+        add     $8, %rsp
+        decb    CORE_NEST(%rbp)
+        mov     %bl, CORE_STATE(%rbp)
+        VECTOR_STACK_GIVE %rbp
+        jmp     nested_return
+END trap_nested
 
 #if CONFIG_DEBUG
 /* From an entry from user mode that found core_nest not 0 (E3): rdi = core, empty kernel stack. */

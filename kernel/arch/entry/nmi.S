@@ -2,14 +2,18 @@
 /*
  * NMI, #DB, #MC and #DF: each on a stack of its own (N1), so that they may strike at any instruction,
  * with RSP in a TCB or still the user's. The same for every entry model.
+ *
+ * After an NMI the CPU holds further ones back until the next IRET, whoever's. After a #MC it stops
+ * the machine if another comes before MCG_STATUS is cleared. After a #DB nothing is held back.
  */
 #include "kernel/arch/entry/stub.h"
-#include "entry_model.h"
+
+/* Bytes at the far end of the #MC's stack: a frame, and the handlers of a few more #MC below it. */
+#define MCHECK_ROOM 0x400
 
 /*
- * From the stub of a vector with an IST stack, whatever ran before. IF=0. After an NMI the CPU holds
- * further ones back until the next IRET; nothing else does that, so a #MC or #DB may come in the
- * middle of this, on its own stack, and goes back by nested_return.
+ * From the stub of a vector with an IST stack, whatever ran before. IF=0. The others may come in
+ * the middle of this, each on its own stack, and go back by nested_return.
  */
 ENTRY entry_ist
         PUSH_REGS
@@ -22,12 +26,25 @@ ENTRY entry_ist
         CORE_BY_STACK %rdi
         testb   $3, FRAME_CS(%rsp)
         jnz     ist_user
+        mov     %rdi, %rbp
+        /* What comes inside must not land on a frame that this one has interrupted. */
+        subq    $IST_STEP, CORE_IST(IST_DB)(%rbp)
+        VECTOR_STACK_TAKE %rbp
+        incb    CORE_NEST(%rbp)
+        movzbl  CORE_STATE(%rbp), %ebx
+        movb    $CORE_ST_INTR, CORE_STATE(%rbp)
         mov     %rsp, %rsi
         mov     FRAME_VECTOR(%rsp), %edx
         sub     $8, %rsp
         call    kist_kernel
         add     $8, %rsp
+        mov     %bl, CORE_STATE(%rbp)
+        decb    CORE_NEST(%rbp)
+        VECTOR_STACK_GIVE %rbp
+        addq    $IST_STEP, CORE_IST(IST_DB)(%rbp)
         mov     %r12, %dr7
+        cmpl    $VECTOR_MC, FRAME_VECTOR(%rsp)
+        je      mcheck_leave
         cmpl    $VECTOR_NMI, FRAME_VECTOR(%rsp)
         jne     nested_return
         POP_REGS
@@ -42,7 +59,7 @@ END entry_ist
  */
 ENTRY ist_user
         mov     %rdi, %rbp
-        CURRENT_SAVE_END %rbp, %rbx
+        mov     CURRENT_SLOT(%rbp), %rbx
         sub     $FRAME_SIZE, %rbx
         mov     %rsp, %rsi
         mov     %rbx, %rdi
@@ -63,5 +80,77 @@ ist_user_open:
         xor     %r8d, %r8d
         jmp     trap_user
 END ist_user
+
+/*
+ * Was the code whose frame is at RSP on a stack of the core's? Not if RSP was in a TCB, and not if
+ * it was a user's, who may have chosen an address in the core's area: at SYSRET, and from SYSCALL's
+ * first instruction to the end of its stub. Nothing may be written below those. If so: rax = RSP,
+ * rdx = RIP.
+ */
+.macro UNLESS_CORE_STACK otherwise
+        mov     FRAME_RSP(%rsp), %rax
+        cmp     $CORE_AREA_BASE, %rax
+        jb      \otherwise
+        mov     FRAME_RIP(%rsp), %rdx
+        cmp     $exit_sysret_leave, %rdx
+        jb      .Lcore_stack_\@
+        cmp     $syscall_entry_end, %rdx
+        jb      \otherwise
+.Lcore_stack_\@:
+.endm
+
+/*
+ * The #MC's banks are recorded; rbp = core, RSP = the frame, of ring 0, on the #MC's stack. Clearing
+ * MCG_STATUS lets the next one in, on top of that frame. So it moves to the interrupted stack first
+ * or, where that is none, near this stack's far end, and the way back goes from there.
+ */
+ENTRY mcheck_leave
+        UNLESS_CORE_STACK 1f
+        jmp     2f
+1:      lea     CORE_STACK_BASE(STACK_MC) + MCHECK_ROOM(%rbp), %rax
+2:      lea     -FRAME_SIZE(%rax), %rdi
+        mov     %rdi, %rdx
+        mov     %rsp, %rsi
+        mov     $FRAME_SIZE / 8, %ecx
+        rep movsq
+        mov     %rdx, %rsp
+        xor     %eax, %eax
+        xor     %edx, %edx
+        mov     $MSR_MCG_STATUS, %ecx
+        wrmsr
+        jmp     nested_return
+END mcheck_leave
+
+/*
+ * Back to ring 0 from an exception; RSP = its frame, IF=0. An IRET would open NMIs, and if an NMI's
+ * handler was interrupted the next one would overwrite its frame (N5). That handler, and whatever
+ * interrupts it, has IF=0 and a stack of the core's. There, so, return by popfq and lretq, which
+ * leaves NMIs as they are.
+ */
+ENTRY nested_return
+#if !CONFIG_NMI_IST
+        /* nmi=rsp0 is wrong by its stack alone: what comes as an exception leaves as an NMI. */
+        cmpl    $VECTOR_NMI, FRAME_VECTOR(%rsp)
+        je      1f
+#endif
+        testl   $RFLAGS_IF, FRAME_RFLAGS(%rsp)
+        jnz     1f
+        UNLESS_CORE_STACK 1f
+        mov     FRAME_RFLAGS(%rsp), %rcx
+        mov     FRAME_CS(%rsp), %rsi
+        sub     $24, %rax
+        /* The interrupted stack may be this one, its top just above the frame: all is loaded now. */
+        mov     %rax, FRAME_ERROR(%rsp)
+        mov     %rcx, (%rax)
+        mov     %rdx, 8(%rax)
+        mov     %rsi, 16(%rax)
+        POP_REGS
+        pop     %rsp
+        popfq
+        lretq
+1:      POP_REGS
+        add     $8, %rsp
+        iretq
+END nested_return
 
         .section .note.GNU-stack, "", @progbits

@@ -9,6 +9,9 @@
 #include "kernel/arch/segments.h"
 #include "kernel/arch/state.h"
 
+/* Core n's area: struct core, its stacks. */
+#define AREA(n) (CORE_AREA_BASE + (n) * CORE_AREA_SIZE)
+
 /* Where RSP starts on each stack: one word for the core's address, one that keeps 16 bytes. */
 #define STACK_RESERVED 16
 #define STACK_CORE 8 /* the core's address, from there */
@@ -77,6 +80,9 @@
         lea     CORE_STACK_TOP(STACK_KERNEL) - STACK_RESERVED(\core), %rsp
 .endm
 
+/* TSS: where IST entry n starts, for those that move. */
+#define CORE_IST(n) (CORE_TSS_IST + ((n) - 1) * 8)
+
 /*
  * An exit's last stretch, from its check of the pending byte to the instruction that leaves. What
  * strikes in it sets a pending bit that nobody would look at again, so it is sent back to the
@@ -88,5 +94,7 @@
         .quad   \first, \last
         .popsection
 .endm
+
+#include "entry_model.h"
 
 #endif

@@ -8,17 +8,30 @@
 
 #ifdef __ASSEMBLER__
 
-/* The end of the current thread's save area, from the core in `core`. */
-.macro CURRENT_SAVE_END core, reg
-        mov     CORE_RSP0(\core), \reg
+/* The word of struct core that holds the end of the current thread's save area. */
+#define CURRENT_SLOT CORE_RSP0
+
+/* The stack that SYSCALL takes on core n: the core's. rdi = end of the save area. */
+.macro SYSCALL_STACK n
+        mov     $AREA(\n) + CORE_STACK_TOP(STACK_KERNEL) - STACK_RESERVED, %rsp
+.endm
+
+/* Vectors without an IST entry use the stack that they find: nothing moves. */
+.macro VECTOR_STACK_TAKE core
+.endm
+.macro VECTOR_STACK_GIVE core
+.endm
+.macro VECTOR_STACK_RESET core
 .endm
 
 #else
 
 #include "kernel/arch/core.h"
 
-/* Kernel memory that a thread takes in this model beyond its TCB. */
+/* Kernel memory that a thread takes in this model below its TCB. */
 #define ENTRY_THREAD_EXTRA 0
+/* The IST entry of vectors that do not have one in every model; 0 = none. */
+#define ENTRY_VECTOR_IST 0
 
 static inline void entry_set_current(struct core *core, struct thread *thread)
 {

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Entry model `perthread`, what the thread moves away from. From user mode the CPU pushes its frame
+ * into the TCB, the stub pushes the registers below it, then RSP moves to below the TCB: the
+ * thread's own stack. Nothing is copied on the way in or out. ret_to_user leaves that stack for the
+ * core's, so a thread may end there.
+ *
+ * All labels here are entered with IF=0. An NMI may strike at every instruction: it runs on its own
+ * stack and only sets a bit, and sends what it struck in a WINDOW back to the window's beginning.
+ */
+#include "kernel/arch/entry/stub.h"
+
+/* Interrupts: the vector's stub has pushed its number into the word above the registers. */
+ENTRY entry_irq
+        PUSH_REGS
+        cld
+        clac
+        testb   $3, FRAME_CS(%rsp)
+        jz      irq_nested
+        /* RSP = this thread's frame, in its TCB. */
+        mov     THREAD_CORE - THREAD_FRAME(%rsp), %rdi
+        mov     FRAME_ERROR(%rsp), %esi
+        lea     -THREAD_FRAME - STACK_RESERVED(%rsp), %rsp
+#if CONFIG_DEBUG
+        cmpb    $0, CORE_NEST(%rdi)
+        jne     entry_nest_bug
+#endif
+        movw    $OUTERMOST(CORE_ST_INTR), CORE_NEST(%rdi)
+        xor     %edx, %edx
+        call    kintr_handler
+        sti
+        jmp     ret_to_user
+END entry_irq
+
+/* Exceptions without IST: error code and vector stand in the word above the registers. */
+ENTRY entry_trap
+        PUSH_REGS
+        cld
+        clac
+        mov     %cr2, %r8
+        testb   $3, FRAME_CS(%rsp)
+        jz      trap_nested
+        mov     %rsp, %rcx
+        mov     THREAD_CORE - THREAD_FRAME(%rsp), %rdi
+        lea     -THREAD_FRAME - STACK_RESERVED(%rsp), %rsp
+        jmp     trap_user
+END entry_trap
+
+/* From ret_to_user: to the current thread with all that its frame says. RSP = top, IF any. */
+ENTRY exit_iret
+#if CONFIG_DEBUG
+        call    debug_exit_check
+#endif
+        cli
+exit_iret_check:
+        mov     STACK_CORE(%rsp), %rdi
+        cmpb    $0, CORE_PENDING(%rdi)
+        jne     exit_iret_pending
+        movw    $OUTERMOST_USER, CORE_NEST(%rdi)
+        mov     CURRENT_SLOT(%rdi), %rsp
+        sub     $FRAME_SIZE, %rsp
+        POP_REGS
+        add     $8, %rsp
+exit_iret_leave:
+        iretq
+        WINDOW  exit_iret_check, exit_iret_leave
+END exit_iret
+
+ENTRY exit_iret_pending
+        movw    $OUTERMOST(CORE_ST_SYSCALL), CORE_NEST(%rdi)
+        sti
+        jmp     ret_to_user
+END exit_iret_pending
+
+        .section .note.GNU-stack, "", @progbits
