@@ -36,7 +36,9 @@ void notification_signal(struct core *core, struct notification *notification, u
 
     lock_acquire(&notification->object.lock);
     bits |= notification->bits;
-    if (notification->waiters.head) {
+    if (!bits) {
+        /* nothing to hand to anyone */
+    } else if (notification->waiters.head) {
         waiter = wait_queue_pop(&notification->waiters);
     } else if (notification->bound && notification->bound->state == THREAD_RECEIVING) {
         receiver = notification->bound;

@@ -215,7 +215,6 @@ int64_t sys_thread_bind(struct core *core, struct thread *self)
     struct thread *thread;
     int64_t error = find(self, RIGHT_THREAD_CONTROL, &thread);
 
-    (void)core;
     if (error) {
         return error;
     }
@@ -227,7 +226,11 @@ int64_t sys_thread_bind(struct core *core, struct thread *self)
     if (!notification) {
         return cap_error(self->space, ARG1(self), OBJ_NOTIFICATION);
     }
-    return notification_bind(notification, thread);
+    error = notification_bind(notification, thread);
+    if (!error) {
+        notification_signal(core, notification, 0); /* bits there were, and it receives already */
+    }
+    return error;
 }
 
 int64_t sys_thread_cancel(struct core *core, struct thread *self)
