@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""The user program `agent`, driven over the console: single system calls in the running guest."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from onestack.machine import Machine
+
+ANSWER = r"(?m)^= ([^\r\n]*)[\r\n]"
+DONE = re.compile(r"done (-?\d+) (0x\w+) w=(\S+) caps=(\S+) sum=(0x\w+)")
+READY = "agent: ready"
+
+# kernel/abi/error.h
+E_BADCAP, E_RIGHTS, E_INVAL, E_FAULT, E_NOMEM, E_AGAIN = -2, -3, -4, -5, -6, -7
+E_TIMEOUT, E_CANCELED, E_DEAD, E_BUSY, E_PRIO, E_OVERLAP = -8, -9, -10, -11, -12, -13
+
+
+class AgentError(AssertionError):
+    """The agent did not understand, or blocked where it should not."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a system call returned: rax, rdx, message words, handles, hash of the bytes."""
+
+    value: int
+    second: int
+    words: tuple[int, ...]
+    caps: tuple[int, ...]
+    sum: int
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A worker in a space of its own: its number, and our handles of what it is made of."""
+
+    number: int
+    thread: int
+    space: int
+    quota: int
+
+
+class Agent:
+    """A session. Worker 0 is the agent itself, whose calls must not block."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.space, self.thread, self.quota = self.own(0)
+
+    def _ask(self, line: str) -> str:
+        self.machine.console.send_line(line)
+        self.machine.console.expect(ANSWER)
+        answer = self.machine.console.match[1]
+        if answer.startswith("error"):
+            raise AgentError(f"{line}: {answer}")
+        return answer
+
+    def _job(self, line: str) -> Result | None:
+        answer = self._ask(line)
+        if answer == "blocked":
+            return None
+        found = DONE.fullmatch(answer)
+        if found is None:
+            raise AgentError(f"{line}: {answer}")
+        words, caps = (tuple(int(n, 0) for n in found[i].split(",")) for i in (3, 4))
+        return Result(int(found[1]), int(found[2], 0), words, caps, int(found[5], 0))
+
+    def _done(self, line: str) -> Result:
+        result = self._job(line)
+        if result is None:
+            raise AgentError(f"{line}: blocked")
+        return result
+
+    def own(self, worker: int) -> tuple[int, int, int]:
+        """A worker's own space, thread and quota, as handles of its own space."""
+        space, thread, quota, *_ = self._done(f"own {worker}").words
+        return space, thread, quota
+
+    def start(self, name: str, *arguments: int, worker: int = 0) -> Result | None:
+        """Make a system call; None if it blocks."""
+        return self._job(f"sys {worker} {name} " + " ".join(map(str, arguments)))
+
+    def sys(self, name: str, *arguments: int, worker: int = 0) -> Result:
+        """Make a system call that does not block."""
+        return self._done(f"sys {worker} {name} " + " ".join(map(str, arguments)))
+
+    def call(self, name: str, *arguments: int, worker: int = 0) -> int:
+        """The same: rax."""
+        return self.sys(name, *arguments, worker=worker).value
+
+    def make(self, name: str, *arguments: int, worker: int = 0) -> int:
+        """Make a call that has to work and returns something in rdx: that."""
+        result = self.sys(name, *arguments, worker=worker)
+        if result.value < 0:
+            raise AgentError(f"{name}{arguments}: error {result.value}")
+        return result.second
+
+    def ipc(self, name: str, endpoint: int, *options: str, worker: int = 0) -> Result | None:
+        """Send, receive and so on, with the agent's options; None if it blocks."""
+        return self._job(f"ipc {worker} {name} {endpoint} " + " ".join(options))
+
+    def poll(self, worker: int) -> Result | None:
+        """What a call that blocked has come to; None: still blocked."""
+        return self._job(f"poll {worker}")
+
+    def peek(self, address: int, worker: int = 0) -> int | None:
+        """A word of memory; None if the access faults."""
+        result = self._done(f"peek {worker} {address}")
+        return None if result.value else result.second
+
+    def start_peek(self, address: int, worker: int) -> Result | None:
+        """The same by a worker that may be blocked by it."""
+        return self._job(f"peek {worker} {address}")
+
+    def poke(self, address: int, value: int, worker: int = 0) -> bool:
+        """Write a word; False if the access faults."""
+        return self._done(f"poke {worker} {address} {value}").value == 0
+
+    def worker(self, priority: int, ceiling: int) -> int:
+        """A new worker in the agent's space: its number."""
+        return int(self._ask(f"worker {priority} {ceiling}").split()[0])
+
+    def twin(self, priority: int, ceiling: int) -> Twin:
+        """A new worker in a space of its own."""
+        return Twin(*(int(n, 0) for n in self._ask(f"twin {priority} {ceiling}").split()))
+
+    def drop(self, worker: int) -> None:
+        """End a worker."""
+        self._ask(f"drop {worker}")
+
+    def free(self, quota: int | None = None) -> int:
+        """Bytes left in an account (the agent's own)."""
+        return self.make("quota_info", self.quota if quota is None else quota)
