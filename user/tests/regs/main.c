@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 
+#include "kernel/lib/string.h"
 #include "user/libos/ipc.h"
 #include "user/libos/print.h"
 #include "user/libos/process.h"
@@ -23,29 +24,28 @@ struct call {
     uint64_t number;
     uint64_t arguments[5];
     int64_t wanted; /* result, or ANY_RESULT */
-    enum act act;   /* what the partner does while we wait, */
+    enum act act;   /* what the partner does while we wait */
     unsigned rules;
-    enum act then; /* and when we wait again */
 };
 
+#define PAGED_PAGES 32
+
 /* Rows: the arguments come last. A wait is ended by the partner. */
-#define WAIT(what, call, wanted, act, rules, ...)                     \
-    {                                                                 \
-        what, SYS_##call, {__VA_ARGS__}, wanted, act, rules, ACT_NONE \
+#define WAIT(what, call, wanted, act, rules, ...)           \
+    {                                                       \
+        what, SYS_##call, {__VA_ARGS__}, wanted, act, rules \
     }
 #define CALL(what, call, wanted, ...) WAIT(what, call, wanted, ACT_NONE, 0, __VA_ARGS__)
 #define GOOD(call, ...)               CALL(#call, call, 0, __VA_ARGS__)
-/* The partner first supplies a page that an argument points into, then does `then`. */
-#define PAGE(call, wanted, then, rules, ...)                                                \
-    {                                                                                       \
-        "a missed page in " #call, SYS_##call, {__VA_ARGS__}, wanted, ACT_PAGE, rules, then \
-    }
+/* One of the arguments points into a page that is missed. */
+#define PAGE(call, wanted, act, rules, ...) \
+    WAIT("a missed page in " #call, call, wanted, act, rules, __VA_ARGS__)
 
 static struct region shared_region;
 static struct shared *shared;
-static struct process partner;
-static cap_t notification, endpoint;
-static struct region memory;
+static struct process partner, pager_process;
+static cap_t notification, endpoint, pager;
+static struct region memory, paged;
 static unsigned probes, differences;
 static uint64_t seed = 1000;
 
@@ -85,8 +85,7 @@ static void try(const struct call *call)
 {
     probe_fill(seed += 1000);
     set_arguments(call);
-    shared->acts[0] = call->act;
-    shared->acts[1] = call->then;
+    shared->act = call->act;
     probe_run(probe_syscall);
     probes++;
     differences += probe_check(call->rules, call->name);
@@ -133,7 +132,6 @@ static void try_good(void)
     static struct thread_info info;
     static struct thread_registers registers;
     struct result caps = sys_cap_copy(notification, RIGHT_ALL, 0, 0);
-    struct result mine = sys_cap_copy(notification, RIGHT_ALL, 0, 0); /* the partner's stays */
     uint64_t there = (uint64_t)region_reserve(PAGE_BYTES);
     const struct call calls[] = {
         GOOD(null, 0),
@@ -144,8 +142,8 @@ static void try_good(void)
         GOOD(clock, 0),
         CALL("cap_info", cap_info, OBJ_NOTIFICATION, notification),
         GOOD(cap_copy, notification, RIGHT_ALL, 0, 0),
+        GOOD(cap_revoke, caps.second),
         GOOD(cap_delete, caps.second),
-        GOOD(cap_revoke, mine.second),
         GOOD(endpoint_create, own.quota),
         GOOD(quota_split, own.quota, 8192),
         GOOD(quota_info, own.quota),
@@ -232,9 +230,6 @@ static void try_faults(void)
 
 /* --- missed pages: in user code, and under each kind of pointer that a call takes --- */
 
-#define PAGED_PAGES 16
-
-static struct region paged;
 static unsigned paged_used;
 
 /* The address of one that nobody has touched yet. */
@@ -243,41 +238,66 @@ static uint64_t fresh_page(void)
     return (uint64_t)paged.address + PAGE_BYTES * paged_used++;
 }
 
-static void try_access(const char *name, void (*site)(void), uint64_t rax_after)
+static void fill_pages(const void *start, size_t size)
+{
+    for (size_t i = 0; i < sizeof(shared->page) / sizeof(*shared->page); i++) {
+        shared->page[i] = PARTNER_FILL;
+    }
+    memcpy(shared->page, start, size);
+}
+
+static void try_access(const char *name, void (*site)(void), bool reads)
 {
     probe_fill(seed += 1000);
     probe.address = fresh_page();
-    shared->acts[0] = ACT_PAGE;
     probe_run(site);
     probes++;
-    if (rax_after == 0) {
-        probe.in.rax = 0; /* what the new page holds */
+    if (reads) {
+        probe.in.rax = PARTNER_FILL;
     }
     differences += probe_check(PROBE_ALL, name);
 }
 
-static void try_pages(void)
+/* Supplied pages are PARTNER_FILL, which no thread's rip can be: hence E_INVAL. */
+static void try_paged_structs(void)
 {
     struct result stopped = sys_thread_create(own.quota, own.space, PRIORITY(90, 90));
-    const uint64_t extra = INFO_EXTRA;
     const struct call calls[] = {
         PAGE(thread_info, 0, ACT_NONE, 0, 0, fresh_page()),
         PAGE(thread_get_registers, 0, ACT_NONE, 0, stopped.second, fresh_page()),
-        /* Read as all zero, which no thread can have. */
         PAGE(thread_set_registers, E_INVAL, ACT_NONE, 0, stopped.second, fresh_page()),
         PAGE(handler_return, E_INVAL, ACT_NONE, 0, fresh_page()),
-        PAGE(call, 0, ACT_SERVE, PROBE_WORDS, endpoint, extra, fresh_page(), TIMEOUT_NONE),
-        PAGE(send, 0, ACT_RECEIVE, 0, endpoint, extra, fresh_page(), TIMEOUT_NONE),
-        PAGE(receive, 0, ACT_SEND, PROBE_WORDS, endpoint, extra, fresh_page(), TIMEOUT_NONE),
-        PAGE(reply_receive, ANY_RESULT, ACT_NONE, 0, endpoint, extra, fresh_page(), 0),
-        PAGE(reply, ANY_RESULT, ACT_NONE, 0, 0, extra | INFO_CAPS(1), fresh_page()),
     };
 
+    fill_pages(NULL, 0);
     for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
         try(&calls[i]);
     }
-    try_access("a missed page, read", probe_touch, 0);
-    try_access("a missed page, written", probe_store, 1);
+    try_access("a missed page, read", probe_touch, true);
+    try_access("a missed page, written", probe_store, false);
+}
+
+/* Supplied pages are struct messages, whose buffers are missed next. */
+static void try_paged_messages(void)
+{
+    const uint64_t longer = INFO_EXTRA | LONG_BYTES, none = TIMEOUT_NONE;
+    struct message message = {
+        .send_buffer = fresh_page(), .receive_buffer = fresh_page(), .receive_size = LONG_BYTES};
+    const struct call calls[] = {
+        PAGE(call, 0, ACT_SERVE, PROBE_WORDS, endpoint, longer, fresh_page(), none),
+        PAGE(send, 0, ACT_RECEIVE, 0, endpoint, longer, fresh_page(), none),
+        PAGE(receive, LONG_BYTES, ACT_SEND_LONG, PROBE_WORDS, endpoint, INFO_EXTRA, fresh_page(),
+             none),
+        WAIT("receive of a call", receive, 0, ACT_CALL, PROBE_WORDS, endpoint, 0),
+        PAGE(reply, 0, ACT_NONE, 0, 0, longer, fresh_page()),
+        WAIT("receive of a second call", receive, 0, ACT_CALL, PROBE_WORDS, endpoint, 0),
+        PAGE(reply_receive, 0, ACT_SEND, PROBE_WORDS, endpoint, longer, fresh_page(), none),
+    };
+
+    fill_pages(&message, sizeof(message));
+    for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
+        try(&calls[i]);
+    }
 }
 
 /* Interrupted by its time slice and whatever else comes; the partner runs in between. */
@@ -292,36 +312,42 @@ static void try_preemption(void)
     }
 }
 
-static void start_partner(void)
+static void make_objects(void)
 {
-    static struct start_page page;
-    struct result paged_memory;
     struct result created = sys_notification_create(own.quota);
+    struct result pager_endpoint = sys_endpoint_create(own.quota);
 
     notification = created.second;
     if (created.value >= 0) {
         created = sys_endpoint_create(own.quota);
         endpoint = created.second;
     }
+    pager = pager_endpoint.second;
     if (created.value < 0 || region_create(&shared_region, PAGE_BYTES) < 0 ||
         region_create(&memory, PAGE_BYTES) < 0) {
         die("no memory");
     }
-    paged_memory = sys_memory_create(own.quota, PAGED_PAGES * PAGE_BYTES, endpoint);
-    if (paged_memory.value < 0 || region_map(&paged, paged_memory.second, PAGED_PAGES * PAGE_BYTES,
-                                             MAP_READ | MAP_WRITE) < 0) {
+    shared = shared_region.address;
+    created = sys_memory_create(own.quota, PAGED_PAGES * PAGE_BYTES, pager);
+    if (created.value < 0 ||
+        region_map(&paged, created.second, PAGED_PAGES * PAGE_BYTES, MAP_READ | MAP_WRITE) < 0) {
         die("no paged memory");
     }
-    shared = shared_region.address;
-    if (process_create(&partner, &page, 4UL << 20, PRIORITY(90, 90)) < 0 ||
-        process_load_twin(&partner, partner_main, (uint64_t)shared) < 0 ||
-        process_share(&partner, &shared_region, MAP_READ | MAP_WRITE) < 0 ||
-        process_give(&partner, notification, RIGHT_ALL, 0, &page.extra[PARTNER_NOTIFICATION]) < 0 ||
-        process_give(&partner, endpoint, RIGHT_ALL, 0, &page.extra[PARTNER_ENDPOINT]) < 0 ||
-        process_give(&partner, own.thread, RIGHT_ALL, 0, &page.extra[PARTNER_MAIN]) < 0 ||
-        process_give(&partner, paged.memory, RIGHT_ALL, 0, &page.extra[PARTNER_PAGED]) < 0 ||
-        process_start(&partner) < 0) {
-        die("cannot start the partner");
+}
+
+static void start(struct process *process, void (*function)(uint64_t), unsigned priority, cap_t ear)
+{
+    static struct start_page page;
+
+    if (process_create(process, &page, 4UL << 20, PRIORITY(priority, priority)) < 0 ||
+        process_load_twin(process, function, (uint64_t)shared) < 0 ||
+        process_share(process, &shared_region, MAP_READ | MAP_WRITE) < 0 ||
+        process_give(process, notification, RIGHT_ALL, 0, &page.extra[PARTNER_NOTIFICATION]) < 0 ||
+        process_give(process, ear, RIGHT_ALL, 0, &page.extra[PARTNER_ENDPOINT]) < 0 ||
+        process_give(process, own.thread, RIGHT_ALL, 0, &page.extra[PARTNER_MAIN]) < 0 ||
+        process_give(process, paged.memory, RIGHT_ALL, 0, &page.extra[PARTNER_PAGED]) < 0 ||
+        process_start(process) < 0) {
+        die("cannot start a helper");
     }
 }
 
@@ -331,15 +357,23 @@ int main(int argc, char **argv)
     (void)argv;
     unsigned missed = probe_self_test();
 
-    start_partner();
+    make_objects();
+    start(&partner, partner_main, 90, endpoint);
+    start(&pager_process, pager_main, 150, pager);
     try_forged();
     try_good();
     try_waits();
     try_faults();
-    try_pages();
+    try_paged_structs();
+    try_paged_messages();
     try_preemption();
     differences += shared->differences;
     printf("regs: %u probes, %lu by the partner, %u differences, %u planted ones missed\n", probes,
            shared->probes, differences, missed);
+    /* Each page that was meant to be missed was: the probes above are what they say. */
+    if (shared->pages != paged_used) {
+        printf("regs: %lu pages of %u were missed\n", shared->pages, paged_used);
+        differences++;
+    }
     return differences != 0 || missed != 0 || shared->probes == 0;
 }

@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include "kernel/abi/fault.h"
+#include "kernel/lib/string.h"
 #include "user/libos/memory.h"
 #include "user/libos/start.h"
 
@@ -22,31 +23,20 @@ static void remember(struct shared *shared, const struct words *words)
     }
 }
 
-static void supply_page(void)
-{
-    struct words words = {.word = {0}};
-    struct result page = sys_memory_create(own.quota, PAGE_BYTES, 0);
-
-    ipc_receive(own.extra[PARTNER_ENDPOINT], 0, &words, NULL, TIMEOUT_NONE);
-    sys_memory_supply(own.extra[PARTNER_PAGED], words.word[0], page.second, 0);
-    sys_cap_delete(page.second);
-    ipc_reply(0, INFO_LABEL(FAULT_RESUME), &words, NULL, TIMEOUT_NONE);
-}
-
 static void act(struct shared *shared, enum act what)
 {
+    static uint64_t bytes[LONG_BYTES / 8];
     struct words words = {.word = {11, 22, 33, 44, 55, 66}};
+    struct message message = {.send_buffer = (uint64_t)bytes,
+                              .receive_buffer = (uint64_t)bytes,
+                              .receive_size = sizeof(bytes)};
     cap_t endpoint = own.extra[PARTNER_ENDPOINT];
 
     /* Before the act, for it may let the other one run, who then wants the next. */
-    shared->acts[0] = shared->acts[1];
-    shared->acts[1] = ACT_NONE;
+    shared->act = ACT_NONE;
     remember(shared, &words);
     switch (what) {
     case ACT_NONE:
-        break;
-    case ACT_PAGE:
-        supply_page();
         break;
     case ACT_SIGNAL:
         sys_signal(own.extra[PARTNER_NOTIFICATION], 1);
@@ -58,21 +48,22 @@ static void act(struct shared *shared, enum act what)
         sys_thread_resume(own.extra[PARTNER_MAIN]);
         break;
     case ACT_SERVE:
-        ipc_receive(endpoint, 0, &words, NULL, TIMEOUT_NONE);
+        ipc_receive(endpoint, 0, &words, &message, TIMEOUT_NONE);
         remember(shared, &words);
         turn_over(&words);
         ipc_reply(0, 0, &words, NULL, TIMEOUT_NONE);
         break;
     case ACT_RECEIVE:
-        ipc_receive(endpoint, 0, &words, NULL, TIMEOUT_NONE);
+        ipc_receive(endpoint, 0, &words, &message, TIMEOUT_NONE);
         break;
     case ACT_SEND:
+    case ACT_SEND_LONG:
         turn_over(&words);
-        ipc_send(endpoint, 0, &words, NULL, TIMEOUT_NONE);
+        ipc_send(endpoint, what == ACT_SEND ? 0 : LONG_BYTES, &words, &message, TIMEOUT_NONE);
         break;
     case ACT_CALL:
         turn_over(&words);
-        ipc_call(endpoint, 0, &words, NULL, TIMEOUT_NONE);
+        ipc_call(endpoint, 0, &words, &message, TIMEOUT_NONE);
         break;
     }
 }
@@ -87,6 +78,39 @@ void partner_main(uint64_t address)
         probe_run(probe_spin);
         shared->differences += probe_check(PROBE_ALL | PROBE_FLAGS, "the partner");
         shared->probes++;
-        act(shared, shared->acts[0]);
+        act(shared, shared->act);
+    }
+}
+
+/* A page that begins as shared->page says, for the one at `offset`. */
+static int64_t supply_page(struct shared *shared, uint64_t offset)
+{
+    struct region page;
+    int64_t status = region_create(&page, PAGE_BYTES);
+
+    if (status < 0) {
+        return status;
+    }
+    uint64_t *words = page.address;
+    for (unsigned i = 0; i < PAGE_BYTES / sizeof(uint64_t); i++) {
+        words[i] = PARTNER_FILL;
+    }
+    memcpy(words, shared->page, sizeof(shared->page));
+    region_unmap(&page);
+    status = sys_memory_supply(own.extra[PARTNER_PAGED], offset, page.memory, 0).value;
+    sys_cap_delete(page.memory);
+    return status;
+}
+
+void pager_main(uint64_t address)
+{
+    struct shared *shared = (struct shared *)address;
+    struct words words = {.word = {0}};
+    cap_t endpoint = own.extra[PARTNER_ENDPOINT];
+    struct result result = ipc_receive(endpoint, 0, &words, NULL, TIMEOUT_NONE);
+
+    while (result.value >= 0) {
+        shared->pages += supply_page(shared, words.word[0]) >= 0;
+        result = ipc_reply_receive(endpoint, INFO_LABEL(FAULT_RESUME), &words, NULL, TIMEOUT_NONE);
     }
 }
