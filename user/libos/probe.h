@@ -44,7 +44,7 @@ void probe_divide(void); /* by zero, if rcx is */
 void probe_hlt(void);
 void probe_nothing(void);
 
-/* probe_run goes from here to the instruction, */
+/* probe_run goes from here to the instruction with every register set, */
 void probe_go(void);
 /* and every instruction comes here. */
 void probe_after(void);

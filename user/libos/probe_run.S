@@ -80,10 +80,10 @@
     wrgsbase %rax
     ldmxcsr probe+MXCSR_AT(%rip)
     EACH_XMM LOAD_XMM, 0
-    mov probe+RSP_AT(%rip), %rsp
     push probe+RFLAGS_AT(%rip)
     EACH_GENERAL LOAD, 0
     popfq
+    mov probe+RSP_AT(%rip), %rsp /* last: there may be no stack where it points */
     .size probe_load_and_go, . - probe_load_and_go
 
     GLOBAL probe_go
@@ -135,6 +135,7 @@
     GLOBAL probe_after
     EACH_GENERAL STORE, OUT
     mov %rsp, probe+OUT+RSP_AT(%rip)
+    mov probe+STACK(%rip), %rsp
     pushfq
     pop probe+OUT+RFLAGS_AT(%rip)
     cld
@@ -148,7 +149,6 @@
     wrfsbase %rax
     mov probe+OLD_GS(%rip), %rax
     wrgsbase %rax
-    mov probe+STACK(%rip), %rsp
     pop %r15
     pop %r14
     pop %r13

@@ -13,7 +13,6 @@ site_\name:
 .endm
 
     .text
-    SITE int1, .byte 0xf1
     SITE nop, nop
     SITE into, .byte 0xce
     SITE bound, .byte 0x62, 0x00

@@ -89,23 +89,6 @@ static void try_direct(const struct address *at)
     }
 }
 
-/* The struct message itself, on both sides of an endpoint where nobody waits. */
-static void try_message(const struct address *at)
-{
-    struct words words = {.word = {0}};
-    struct message *message = (struct message *)at->address;
-    uint64_t info = INFO_CAPS(1);
-
-    if (at->readable) {
-        return;
-    }
-    expect("call", at, ipc_call(endpoint, info, &words, message, 0).value, false);
-    expect("send", at, ipc_send(endpoint, info, &words, message, 0).value, false);
-    expect("receive", at, ipc_receive(endpoint, 0, &words, message, 0).value, false);
-    expect("reply_receive", at, ipc_reply_receive(endpoint, 0, &words, message, 0).value, false);
-    expect("reply", at, ipc_reply(0, info, &words, message, 0).value, false);
-}
-
 static void receiver(void *argument)
 {
     static char buffer[PAGE_BYTES];
@@ -118,12 +101,18 @@ static void receiver(void *argument)
     }
 }
 
-/* The buffer that a message names, when there is somebody to copy to. */
-static void try_buffer(const struct address *at)
+/* With somebody to send to: the struct message itself, then the buffer that one names. */
+static void try_send(const struct address *at)
 {
     struct words words = {.word = {0}};
     struct message message = {.send_buffer = at->address};
+    struct message *bad = (struct message *)at->address;
 
+    if (!at->readable) {
+        expect("send", at, ipc_send(endpoint, 16, &words, bad, TIMEOUT_NONE).value, false);
+        expect("call", at, ipc_call(endpoint, INFO_CAPS(1), &words, bad, TIMEOUT_NONE).value,
+               false);
+    }
     expect("send of a buffer", at, ipc_send(endpoint, 16, &words, &message, TIMEOUT_NONE).value,
            at->readable);
 }
@@ -140,13 +129,47 @@ static void sender(void *argument)
     }
 }
 
-static void try_receive_buffer(const struct address *at)
+static void try_receive(const struct address *at)
 {
     struct words words = {.word = {0}};
     struct message message = {.receive_buffer = at->address, .receive_size = 64};
+    struct message *bad = (struct message *)at->address;
 
+    if (!at->readable) {
+        expect("receive", at, ipc_receive(endpoint, 0, &words, bad, TIMEOUT_NONE).value, false);
+        expect("reply_receive", at, ipc_reply_receive(endpoint, 0, &words, bad, TIMEOUT_NONE).value,
+               false);
+    }
     expect("receive into a buffer", at,
            ipc_receive(endpoint, 0, &words, &message, TIMEOUT_NONE).value, false);
+}
+
+static void caller(void *argument)
+{
+    struct words words = {.word = {0}};
+    static char buffer[64];
+    struct message message = {.receive_buffer = (uint64_t)buffer, .receive_size = sizeof(buffer)};
+
+    (void)argument;
+    for (;;) {
+        ipc_call(endpoint, 0, &words, &message, TIMEOUT_NONE);
+    }
+}
+
+static void try_reply(const struct address *at)
+{
+    struct words words = {.word = {0}};
+    struct message message = {.send_buffer = at->address};
+    struct message *bad = (struct message *)at->address;
+
+    if (!at->readable) {
+        ipc_receive(endpoint, 0, &words, NULL, TIMEOUT_NONE);
+        expect("reply", at, ipc_reply(0, 16, &words, bad, 0).value, false);
+        ipc_receive(endpoint, 0, &words, NULL, TIMEOUT_NONE);
+        expect("reply_receive", at, ipc_reply_receive(endpoint, 16, &words, bad, 0).value, false);
+    }
+    ipc_receive(endpoint, 0, &words, NULL, TIMEOUT_NONE);
+    expect("reply from a buffer", at, ipc_reply(0, 16, &words, &message, 0).value, at->readable);
 }
 
 /* Addresses that are only noted now must be ones that a thread can be sent to (E9). */
@@ -196,10 +219,10 @@ int main(int argc, char **argv)
     }
     make_addresses();
     for_each(try_direct);
-    for_each(try_message);
     for_each(try_entries);
-    with_thread(receiver, try_buffer);
-    with_thread(sender, try_receive_buffer);
+    with_thread(receiver, try_send);
+    with_thread(sender, try_receive);
+    with_thread(caller, try_reply);
     bool intact = constants[0] == 1 && constants[1] == 0;
     printf("pointers: %u tried, %u wrong, constants %s\n", tried, wrong,
            intact ? "intact" : "CHANGED");
