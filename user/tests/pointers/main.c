@@ -144,6 +144,8 @@ static void try_receive(const struct address *at)
            ipc_receive(endpoint, 0, &words, &message, TIMEOUT_NONE).value, false);
 }
 
+static volatile int64_t caller_result;
+
 static void caller(void *argument)
 {
     struct words words = {.word = {0}};
@@ -152,7 +154,7 @@ static void caller(void *argument)
 
     (void)argument;
     for (;;) {
-        ipc_call(endpoint, 0, &words, &message, TIMEOUT_NONE);
+        caller_result = ipc_call(endpoint, 0, &words, &message, TIMEOUT_NONE).value;
     }
 }
 
@@ -166,7 +168,15 @@ static void try_reply(const struct address *at)
         ipc_receive(endpoint, 0, &words, NULL, TIMEOUT_NONE);
         expect("reply", at, ipc_reply(0, 16, &words, bad, 0).value, false);
         ipc_receive(endpoint, 0, &words, NULL, TIMEOUT_NONE);
-        expect("reply_receive", at, ipc_reply_receive(endpoint, 16, &words, bad, 0).value, false);
+        /* A failed reply does not keep a server from its next client: the caller learns of it. */
+        ipc_reply_receive(endpoint, 16, &words, bad, 0);
+        ipc_receive(endpoint, 0, &words, NULL, TIMEOUT_NONE);
+        tried++;
+        if (caller_result >= 0) {
+            printf("pointers: reply_receive, %s: the caller got an answer\n", at->name);
+            wrong++;
+        }
+        ipc_reply(0, 0, &words, NULL, 0);
     }
     ipc_receive(endpoint, 0, &words, NULL, TIMEOUT_NONE);
     expect("reply from a buffer", at, ipc_reply(0, 16, &words, &message, 0).value, at->readable);
