@@ -137,8 +137,6 @@ static void try_receive(const struct address *at)
 
     if (!at->readable) {
         expect("receive", at, ipc_receive(endpoint, 0, &words, bad, TIMEOUT_NONE).value, false);
-        expect("reply_receive", at, ipc_reply_receive(endpoint, 0, &words, bad, TIMEOUT_NONE).value,
-               false);
     }
     expect("receive into a buffer", at,
            ipc_receive(endpoint, 0, &words, &message, TIMEOUT_NONE).value, false);
