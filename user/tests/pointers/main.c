@@ -14,7 +14,9 @@
 #include "user/libos/start.h"
 #include "user/libos/thread.h"
 
-static const uint64_t constants[512] = {1};
+#define CONSTANT 0x400000UL /* an address that a thread may be sent to, for thread_set_registers */
+
+static const uint64_t constants[512] = {[0 ... 511] = CONSTANT};
 static struct region two_pages; /* the second one is not mapped */
 static cap_t endpoint, stopped; /* a thread that was never started */
 static unsigned tried, wrong;
@@ -231,7 +233,7 @@ int main(int argc, char **argv)
     with_thread(receiver, try_send);
     with_thread(sender, try_receive);
     with_thread(caller, try_reply);
-    bool intact = constants[0] == 1 && constants[1] == 0;
+    bool intact = constants[0] == CONSTANT && constants[511] == CONSTANT;
     printf("pointers: %u tried, %u wrong, constants %s\n", tried, wrong,
            intact ? "intact" : "CHANGED");
     return wrong != 0 || !intact;
