@@ -66,7 +66,7 @@ def test_unknown_value_is_refused_with_the_valid_ones(option: str, valid: str) -
 
 def test_help_explains_every_option_and_command() -> None:
     text = scons(TOP, "-h").stdout
-    for word in ("entry", "nmi", "debug", "toolchain", "scons test", "scons check"):
+    for word in ("entry", "nmi", "debug", "cores", "scons run", "scons test", "scons check"):
         assert f"\n{word}" in f"\n{text}"
 
 
@@ -129,6 +129,38 @@ def test_offsets_file_without_constants_fails(tmp_path: Path) -> None:
     done = scons(tmp_path)
     assert done.returncode == 2
     assert "defines no OFFSET" in done.stdout
+
+
+def named_models(top: Path, models: list[str]) -> list[str]:
+    """What tools/scons/model_names.py finds in TOP."""
+    code = "import sys; from pathlib import Path; from model_names import named_models\n"
+    code += "print(*named_models(Path(sys.argv[1]), sys.argv[2:]), sep='\\n')"
+    command = [sys.executable, "-c", code, str(top), *models]
+    env = {**os.environ, "PYTHONPATH": str(TOP / "tools" / "scons")}
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '#include "kernel/arch/entry/percpu.h"',
+        "#ifdef CONFIG_ENTRY_TCB",
+        "#if defined(ENTRY_MODEL_PERCPU)",
+        "    if (MODEL_TCB) {",
+        "#if PERCPU",
+    ],
+)
+def test_source_that_asks_for_its_entry_model(tmp_path: Path, line: str) -> None:
+    models = ["percpu", "tcb"]
+    inside = tmp_path / "kernel/arch/entry/tcb.S"
+    outside = tmp_path / "kernel/sched.c"
+    inside.parent.mkdir(parents=True)
+    inside.write_text(line)
+    outside.write_text('#include "entry_model.h"\n/* of the tcb model */\nstruct tcb *tcb;\n')
+    assert [found for found in named_models(tmp_path, models) if found] == []
+    outside.write_text(f"\n{line}\n")
+    assert named_models(tmp_path, models)[0].startswith("kernel/sched.c:2:")
 
 
 def test_same_tree_gives_the_same_bytes_wherever_it_stands(tmp_path: Path) -> None:

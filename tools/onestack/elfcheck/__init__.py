@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Checks of a linked kernel: what must hold of its bytes before anybody boots it.
 
-`check_image` runs them all and returns the violations; `python -m onestack.elfcheck --help` is the
-same from a command line. Each check has a planted violation in tests/unit/test_elfcheck.py.
+`check_image` runs them all and returns the violations; `onestack check` is the same from a command
+line. Each check has a planted violation in tests/unit/test_elfcheck.py.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from onestack.elfcheck.code import check_code
 from onestack.elfcheck.image import Image, Violation
 from onestack.elfcheck.layout import check_layout, check_object
 from onestack.elfcheck.rules import StackRules
-from onestack.elfcheck.sources import check_model_names
 from onestack.elfcheck.stack import check_depth, check_frames
 
-__all__ = ["Image", "StackRules", "Violation", "check_image", "check_model_names"]
+__all__ = ["Image", "StackRules", "Violation", "check_image"]
 
 
 def check_image(elf: Path, objects: Iterable[Path], rules: StackRules) -> list[Violation]:

@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from onestack.elfcheck.image import Violation
-
 ENTRY = Path("kernel/arch/entry")
 ROOMS = ("boot", "kernel", "user")
 
@@ -33,11 +31,11 @@ def sources(top: Path) -> Iterator[Path]:
                 yield relative
 
 
-def check_model_names(top: Path, models: Iterable[str]) -> list[Violation]:
+def named_models(top: Path, models: Iterable[str]) -> list[str]:
     """Each line of TOP's sources, outside the models' own folder, that names one of MODELS."""
     pattern = asks_for(models)
     return [
-        Violation("entry model", f"{path}:{number}", line.strip())
+        f"{path}:{number}: asks for an entry model: {line.strip()}"
         for path in sources(top)
         for number, line in enumerate((top / path).read_text().splitlines(), 1)
         if pattern.search(line)
