@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import native
+import host_c
 
 PVH, MULTIBOOT2, ACPI = 1, 2, 3
 USABLE, RESERVED, RECLAIM, NVS, BAD, KERNEL, MODULE, TRAMPOLINE = range(1, 9)
@@ -36,16 +36,16 @@ class Runner:
 
     def __init__(self, folder: Path, edit: tuple[str, str, str] | None = None) -> None:
         """Build in FOLDER. EDIT plants a fault: in this source, this text becomes that."""
-        sources = [native.TOP / name for name in SOURCES]
+        sources = [host_c.TOP / name for name in SOURCES]
         if edit is not None:
             name, old, new = edit
-            text = (native.TOP / name).read_text()
+            text = (host_c.TOP / name).read_text()
             assert text.count(old) == 1, f"{name} has changed: update the planted fault"
             planted = folder / Path(name).name
             planted.write_text(text.replace(old, new))
             sources[SOURCES.index(name)] = planted
-        sources.append(native.TOP / "tests/unit/boot_runner.c")
-        binary = native.program(folder / "boot_runner", sources)
+        sources.append(host_c.TOP / "tests/unit/boot_runner.c")
+        binary = host_c.program(folder / "boot_runner", sources)
         self._errors = (folder / "errors").open("w+")
         self._process = subprocess.Popen(
             [binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Kernel C on the host: a few of its files and a shim, compiled into a shared library for ctypes.
+"""Kernel C on the host: a few of its files and a shim, compiled for ctypes or as a program.
 
 The shim stands for what the files need of the rest. `PHYSICAL` makes the direct map a block of
 memory of the host's: physical address p is byte p of it.
@@ -14,6 +14,7 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parents[2]
 CFLAGS = [
     *("-std=gnu17", "-O1", "-g", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"),
+    "-Wl,-Bsymbolic",  # the kernel's memcpy for the kernel's files, not the host's
     *("-fsanitize=undefined", "-fno-sanitize-recover=undefined", "-fno-strict-aliasing"),
     *("-ffreestanding", "-DCONFIG_DEBUG=1", "-DCONFIG_NMI_IST=1", f"-I{TOP}"),
 ]
@@ -40,3 +41,20 @@ def build(folder: Path, sources: list[str], shim: str, prelude: str = PHYSICAL) 
     command += [*files, str(last), "-o", str(library)]
     subprocess.run(command, check=True)
     return ctypes.CDLL(str(library))
+
+
+PROGRAM_FLAGS = [
+    *("-std=gnu17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fno-builtin"),
+    *("-fno-strict-aliasing", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
+]
+
+
+def program(output: Path, sources: list[Path]) -> Path:
+    """Compile SOURCES into a program that ends at the first bad access or undefined operation.
+
+    The address sanitizer needs a process of its own, and the host's memcpy, which it watches.
+    """
+    command = ["gcc", *PROGRAM_FLAGS, f"-I{TOP}", "-o", str(output), *map(str, sources)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return output

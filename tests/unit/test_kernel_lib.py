@@ -7,7 +7,7 @@ import ctypes
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_uint, c_ulong, c_void_p
 from typing import Any
 
-import native
+import host_c
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,15 +18,12 @@ char output[65536];
 unsigned long output_size;
 void uart_putc(char c) { output[output_size++ % sizeof(output)] = c; }
 """
-SOURCES = ("kernel/debug/print.c", "kernel/lib/string.c")
+SOURCES = ["kernel/debug/print.c", "kernel/lib/string.c"]
 
 
 @pytest.fixture(scope="module")
 def lib(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    folder = tmp_path_factory.mktemp("lib")
-    (folder / "uart.c").write_text(UART)
-    sources = [*(native.TOP / name for name in SOURCES), folder / "uart.c"]
-    return ctypes.CDLL(str(native.library(folder / "lib.so", sources)))
+    return host_c.build(tmp_path_factory.mktemp("lib"), SOURCES, UART, prelude="")
 
 
 def kprintf(lib: ctypes.CDLL, text: bytes, *arguments: Any) -> bytes:
