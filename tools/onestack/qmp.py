@@ -88,11 +88,11 @@ class Qmp:
             os.eventfd_write(self.event_fd, 1)
 
     def _run(self, work: Coroutine[Any, Any, T], deadline: Deadline, what: str) -> T:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        # the time-out is the loop's, so that the work has unwound when this returns
+        timed = asyncio.wait_for(work, deadline.remaining)
         try:
-            return future.result(deadline.remaining)
+            return asyncio.run_coroutine_threadsafe(timed, self._loop).result()
         except TimeoutError:
-            future.cancel()
             raise deadline.error(what) from None
 
     def execute(self, command: str, deadline: Deadline | float = 10.0, **arguments: object) -> Any:
