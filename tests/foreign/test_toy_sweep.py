@@ -10,7 +10,7 @@ import sys
 from pathlib import Path as FilePath
 
 import pytest
-from toy_target import IRQ, NULL, PATHS, YIELD, target
+from toy_target import COPY, IRQ, NULL, PATHS, YIELD, target
 
 from conftest import wait_gone
 from onestack.campaign import Campaign, Labels, Part, PartResult, write
@@ -18,7 +18,7 @@ from onestack.elf import Images
 from onestack.errors import UsageError
 from onestack.events import Event, standard_events
 from onestack.patch import PatchFault
-from onestack.path import Path, PathError
+from onestack.path import Path, PathError, select
 from onestack.sweep import Cell, Sweeper
 from onestack.symbolize import Symbolizer
 
@@ -104,7 +104,30 @@ def test_more_than_an_nmi_does_the_harm_of_one(name: str, toy_images: Images) ->
 def test_two_cpus() -> None:
     campaign = Campaign(target(cores=2), [Part(NULL, NMI)])
     [result] = campaign.run()
-    assert result.outcomes() == {"survived": 15, "corrupted": 5}
+    assert result.outcomes() == {"survived": 17, "corrupted": 5}
+
+
+def test_of_a_string_instruction_first_second_and_last_repetition(toy_images: Images) -> None:
+    result = sweep(COPY, NMI)
+    visits = [cell.boundary for cell in result.cells]
+    address = toy_images.resolve("copy_bytes")
+    repeats = [visit for visit in visits if visit.address == address]
+    # rcx 1000 and 999, and 0: QEMU comes to the instruction once more when nothing is left
+    assert [visit.hit for visit in repeats] == [1, 2, 1001]
+    assert [visit.step - repeats[0].step for visit in repeats] == [0, 1, 1000]
+    assert result.instructions == len(visits) + 998
+    assert all(cell.outcome == "survived" for cell in result.cells if cell.boundary in repeats)
+
+
+def test_each_repetition_is_struck_where_it_should() -> None:
+    with Sweeper(target()) as sweeper:
+        sweeper.open(COPY, NMI)
+        for boundary in select(sweeper.record()):
+            sweeper.judge(boundary)
+            if sweeper.images.name(boundary.address) == "copy_bytes":
+                before = sweeper._view.before
+                assert before is not None
+                assert before["rcx"] == 1001 - boundary.hit
 
 
 # ---- planted faults are found, and where
@@ -277,8 +300,8 @@ def test_files_are_as_the_format_says(tmp_path: FilePath, toy_images: Images) ->
     [entry] = content["paths"]
     assert entry["name"] == "null"
     assert (entry["entry"], entry["nmi"], entry["event"]) == ("tcb", "ist", "nmi")
-    assert entry["boundaries"] == 20
-    assert entry["outcomes"] == {"survived": 15, "corrupted": 5}
+    assert entry["boundaries"] == 22
+    assert entry["outcomes"] == {"survived": 17, "corrupted": 5}
     assert set(entry) == {
         *("name", "entry", "nmi", "event", "cores", "boundaries", "outcomes", "failures")
     }
@@ -287,7 +310,7 @@ def test_files_are_as_the_format_says(tmp_path: FilePath, toy_images: Images) ->
     assert int(first["address"], 16) == toy_images.resolve("syscall_entry")
     assert set(first) == {"address", "symbol", "outcome", "detail"}
     [detail] = json.loads(cells.read_text())["paths"]
-    assert len(detail["cells"]) == 20
+    assert len(detail["cells"]) == 22
     assert detail["cells"][1]["stack"] == "user A"
     assert "toy.S:" in detail["cells"][1]["source"]
     # another guest's results stay, the same part's are replaced

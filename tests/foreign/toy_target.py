@@ -18,8 +18,9 @@ from onestack.sweep import Target
 
 NULL = Path("null", "user_null", ("user_null_after",))
 YIELD = Path("yield", "user_yield", ("user_yield_after",))
+COPY = Path("copy", "user_copy", ("user_copy_after",))
 IRQ = Path("irq", "user_loop", ("user_loop",), stimulus=Irq(0x30))
-PATHS = (NULL, YIELD, IRQ)
+PATHS = (NULL, YIELD, COPY, IRQ)
 
 STACKS = {
     "user A": "user_tls+0x40..user_stack_a_top",

@@ -88,7 +88,7 @@ def test_file_that_is_no_elf() -> None:
 
 
 def test_unknown_path_and_event_list_those_there_are() -> None:
-    assert "There are: null, yield, irq" in one_line(
+    assert "There are: null, yield, copy, irq" in one_line(
         onestack("sweep", TOML, "--path", "x"), cli.USAGE
     )
     assert "There are: nmi, irq" in one_line(onestack("sweep", TOML, "--event", "x"), cli.USAGE)
@@ -164,14 +164,14 @@ def test_sweep_report_and_exit_code(tmp_path: Path) -> None:
     words = ("sweep", TOML, "--path", "null", "-j", 1, "-o", output)
     done = onestack(*words, "--event", "nmi", "--html", page)
     assert done.returncode == cli.FOUND
-    assert "null/nmi: 20 boundaries: 15 survived, 5 corrupted" in done.stdout
+    assert "null/nmi: 22 boundaries: 17 survived, 5 corrupted" in done.stdout
     assert "  syscall_entry: corrupted: " in done.stdout
     assert "assumed: " in done.stdout
     assert done.stderr == ""  # no progress where there is no terminal
     assert page.stat().st_size > 10000
     done = onestack(*words, "--event", "irq", "--json")
     assert done.returncode == cli.OK
-    assert json.loads(done.stdout)["paths"][0]["outcomes"] == {"survived": 20}
+    assert json.loads(done.stdout)["paths"][0]["outcomes"] == {"survived": 22}
     assert len(json.loads(output.read_text())["paths"]) == 2
 
 
@@ -215,7 +215,7 @@ def test_bench_counts_a_path(tmp_path: Path) -> None:
     assert done.returncode == cli.OK
     [metric] = json.loads(output.read_text())["metrics"]
     assert (metric["name"], metric["unit"]) == ("syscall.null", "instructions")
-    assert metric["min"] == metric["mean"] == metric["max"] == 20
+    assert metric["min"] == metric["mean"] == metric["max"] == 22
 
 
 def test_symbolize_text_on_standard_input() -> None:

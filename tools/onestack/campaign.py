@@ -57,7 +57,7 @@ class Part:
 
 @dataclass
 class PartResult:
-    """What came of a part. `cells` are in the order of the path."""
+    """What came of a part. `cells` are in the order of the path, which has `instructions`."""
 
     part: Part
     labels: Labels
@@ -138,7 +138,8 @@ class Campaign:
                     sweeper.open(part.path, None)
                     said = list(sweeper.oracle.assumptions()) if part.path.undisturbed else []
                     visits = sweeper.record()
-                    recorded[part.path] = (self._thin(select(visits)), len(visits), said)
+                    count = visits[-1].step + 1 if visits else 0
+                    recorded[part.path] = (self._thin(select(visits)), count, said)
                 boundaries, count, said = recorded[part.path]
                 result = PartResult(part, self.labels, count, assumptions=said)
                 for boundary in boundaries:

@@ -35,7 +35,7 @@ MACHINE_KEYS = {
 }
 GUEST_KEYS = {"elfs", "ready", "panic", "type", "prompt", "entry", "nmi"}
 PATH_KEYS = {"name", "start", "end", "after", "stimulus", "scope", "cpu", "max_instructions"}
-ORACLE_KEYS = {"stack", "memory", "fail", "python"}
+ORACLE_KEYS = {"registers", "stack", "memory", "fail", "python"}
 SWEEP_KEYS = {"events", "irq", "breakpoint_at", "nmi_by", "patience", "warm_up"}
 FAULT_KEYS = {"name", "at", "code", "expect", "length"}
 BENCH_KEYS = {"type", "end", "within", "targets"}

@@ -11,13 +11,16 @@ from typing import Protocol
 from onestack.cpu import gate_address
 from onestack.elf import Images
 from onestack.errors import OnestackError
-from onestack.gdbstub import Step
+from onestack.gdbstub import Step, Watchpoint
 from onestack.inject import Injection
 from onestack.machine import Machine
 from onestack.registers import Registers
 
 STEP_TIMEOUT = 10.0  # seconds
 HLT = b"\xf4"
+REP_WRITES = (b"\xa4", b"\xa5", b"\xaa", b"\xab")  # movs, stos
+SKIP_OVER = 16  # repetitions fewer than this are stepped
+FLAG_DF = 1 << 10
 
 
 class PathError(OnestackError):
@@ -131,6 +134,33 @@ def begin(machine: Machine, images: Images, path: Path) -> Registers:
     return registers
 
 
+def skip_repeats(machine: Machine, registers: Registers, count: int, cpu: int = 0) -> int:
+    """At a `rep movs` or `rep stos`: execute `count` of its repetitions at once.
+
+    By a watchpoint on the last byte they write, so that it takes one stop and not `count`. The
+    CPU stands at the same instruction again. Returns how many were executed: 0 if it is another
+    instruction, or if there are not that many. PathError if something else happened meanwhile.
+    """
+    gdb = machine.gdb
+    code = gdb.read(registers.pc, 4, cpu)
+    opcode = code.lstrip(b"\xf2\xf3\x66\x67\x48")[:1]
+    if code[0] not in b"\xf2\xf3" or opcode not in REP_WRITES or registers["rcx"] <= count:
+        return 0
+    wide = 8 if b"\x48" in code[:3] else 2 if b"\x66" in code[:3] else 4
+    size = 1 if opcode in b"\xa4\xaa" else wide
+    backwards = registers["eflags"] & FLAG_DF
+    last = registers["rdi"] + (count - 1) * (-size if backwards else size)
+    gdb.change_breakpoints(frozenset())
+    gdb.set_watchpoint(last, size, Watchpoint.WRITE)
+    gdb.cont()
+    gdb.wait_stop(STEP_TIMEOUT, "repetitions of a string instruction")
+    gdb.remove_watchpoint(last, size, Watchpoint.WRITE)
+    after = gdb.registers(cpu)
+    if after.pc != registers.pc or registers["rcx"] - after["rcx"] != count:
+        raise PathError(f"repetitions at {registers.pc:#x} were interrupted")
+    return count
+
+
 def record(machine: Machine, images: Images, path: Path, probe: Probe) -> list[Boundary]:
     """Step the path once, from its start, where the machine stands; all its boundaries in order.
 
@@ -144,7 +174,8 @@ def record(machine: Machine, images: Images, path: Path, probe: Probe) -> list[B
     registers = begin(machine, images, path)
     gdb.set_step_mode(Step.HOLD_ALL)
     visits: list[Boundary] = []
-    for step in range(path.max_instructions):
+    step = 0
+    while step < path.max_instructions:
         pc = registers.pc
         if step and pc in ends:
             return visits
@@ -157,6 +188,13 @@ def record(machine: Machine, images: Images, path: Path, probe: Probe) -> list[B
             return visits
         gdb.step(path.cpu, STEP_TIMEOUT)
         registers = gdb.registers(path.cpu)
+        step += 1
+        if registers.pc == pc and registers["rcx"] > SKIP_OVER and hits[marks] > 1:
+            # the first, second and last repetition are enough
+            skipped = skip_repeats(machine, registers, registers["rcx"] - 2, path.cpu)
+            hits[marks] += skipped
+            step += skipped
+            registers = gdb.registers(path.cpu)
     raise PathError(
         f"path {path.name} does not reach {' or '.join(path.end)} within "
         f"{path.max_instructions} instructions; it is at {images.name(registers.pc)}"

@@ -24,7 +24,17 @@ from onestack.inject import NMI
 from onestack.machine import Machine, MachineSpec
 from onestack.oracle import SURVIVED, Oracle, Outcome, UserOracle, Verdict, View
 from onestack.patch import INT3, PatchFault
-from onestack.path import Boundary, Path, PathError, Probe, StackProbe, begin, record
+from onestack.path import (
+    SKIP_OVER,
+    Boundary,
+    Path,
+    PathError,
+    Probe,
+    StackProbe,
+    begin,
+    record,
+    skip_repeats,
+)
 from onestack.registers import Registers
 
 START_TIMEOUT = 60.0  # seconds to come to a path's start the first time
@@ -285,7 +295,17 @@ class Sweeper:
                     "If other paths come by its start too, say what comes `after`",
                 )
             first = False
+            missing = boundary.hit - hits
+            if marks == boundary.marks and missing > SKIP_OVER:
+                hits += self._skip_repeats(registers, missing - 1)
             registers = self._go(self._ends | {boundary.address})
+
+    def _skip_repeats(self, registers: Registers, wanted: int) -> int:
+        """At a string instruction: go on by up to `wanted` of its repetitions; how many it were."""
+        count = min(wanted, registers["rcx"] - 2)
+        done = skip_repeats(self.machine, registers, count, self.path.cpu) if count > 0 else 0
+        self._registers = self.machine.gdb.registers(self.path.cpu)
+        return done
 
     def _fire(self, shots: list[Shot]) -> None:
         for shot in shots:

@@ -34,6 +34,8 @@
     .set SYS_NULL, 0
     .set SYS_YIELD, 1
     .set SYS_PUTC, 2
+    .set SYS_COPY, 3
+    .set COPY_BYTES, 1000
 
     .macro function name
     .globl \name
@@ -264,6 +266,8 @@ function syscall_entry
     je 1f
     cmp $SYS_PUTC, %eax
     je 2f
+    cmp $SYS_COPY, %eax
+    je 3f
     xor %eax, %eax
     jmp syscall_exit
 1:  cli
@@ -274,6 +278,17 @@ function syscall_entry
     mov $COM1, %edx
     out %al, %dx
     xor %eax, %eax
+    jmp syscall_exit
+3:  push %rsi                         /* from one kernel buffer to another */
+    push %rdi
+    mov $copy_source, %esi
+    mov $copy_target, %edi
+    mov $COPY_BYTES, %ecx
+copy_bytes:
+    rep movsb
+    pop %rdi
+    pop %rsi
+    mov %ecx, %eax
 syscall_exit:
     cli
     pop %rcx
@@ -404,6 +419,10 @@ user_null_after:
     jne user_fail
     cmpl $0, %gs:CPU_NMIS             /* user_tls: is an NMI counted in it? */
     jne user_fail
+    mov $SYS_COPY, %eax
+user_copy:
+    syscall
+user_copy_after:
     mov $SYS_YIELD, %eax
 user_yield:
     syscall
@@ -505,6 +524,10 @@ object idt, 4096
     .balign 16
 object percpu, 32
     .skip 32
+object copy_source, COPY_BYTES
+    .skip COPY_BYTES
+object copy_target, COPY_BYTES
+    .skip COPY_BYTES
 object current, 4
     .skip 4
     .balign 16
