@@ -20,26 +20,27 @@ void sched_init(struct core *core)
     timer_wheel_init(core);
 }
 
-static void ready_changed(struct core *core, unsigned priority)
+/* The queue has become empty: no bit for it, and perhaps another top. */
+static void queue_emptied(struct core *core, unsigned priority)
 {
-    uint64_t bit = 1ULL << priority % 64;
-
-    if (core->queues[priority].head) {
-        core->ready[priority / 64] |= bit;
-        if ((int)priority > core->ready_top) {
-            core->ready_top = (int)priority;
-        }
+    core->ready[priority / 64] &= ~(1ULL << priority % 64);
+    if ((int)priority != core->ready_top) {
         return;
     }
-    core->ready[priority / 64] &= ~bit;
-    if ((int)priority == core->ready_top) {
-        core->ready_top = -1;
-        for (int word = (int)priority / 64; word >= 0; word--) {
-            if (core->ready[word]) {
-                core->ready_top = word * 64 + 63 - __builtin_clzll(core->ready[word]);
-                break;
-            }
+    for (int word = (int)priority / 64; word >= 0; word--) {
+        if (core->ready[word]) {
+            core->ready_top = word * 64 + 63 - __builtin_clzll(core->ready[word]);
+            return;
         }
+    }
+    core->ready_top = -1;
+}
+
+static void queue_filled(struct core *core, unsigned priority)
+{
+    core->ready[priority / 64] |= 1ULL << priority % 64;
+    if ((int)priority > core->ready_top) {
+        core->ready_top = (int)priority;
     }
 }
 
@@ -49,14 +50,15 @@ void sched_enqueue(struct core *core, struct thread *thread)
 
     thread->flags |= THREAD_FLAG_QUEUED;
     thread->next = NULL;
-    thread->prev = queue->tail;
-    if (queue->tail) {
+    if (queue->head) {
+        thread->prev = queue->tail;
         queue->tail->next = thread;
     } else {
+        thread->prev = NULL;
         queue->head = thread;
+        queue_filled(core, thread->priority);
     }
     queue->tail = thread;
-    ready_changed(core, thread->priority);
 }
 
 void sched_enqueue_front(struct core *core, struct thread *thread)
@@ -70,9 +72,9 @@ void sched_enqueue_front(struct core *core, struct thread *thread)
         queue->head->prev = thread;
     } else {
         queue->tail = thread;
+        queue_filled(core, thread->priority);
     }
     queue->head = thread;
-    ready_changed(core, thread->priority);
 }
 
 void sched_dequeue(struct core *core, struct thread *thread)
@@ -90,7 +92,28 @@ void sched_dequeue(struct core *core, struct thread *thread)
     } else {
         queue->tail = thread->prev;
     }
-    ready_changed(core, thread->priority);
+    if (!queue->head) {
+        queue_emptied(core, thread->priority);
+    }
+}
+
+/* The next to run, out of its queue; the dummy if nobody is ready. */
+static struct thread *pick(struct core *core)
+{
+    if (core->ready_top < 0) {
+        return &core->dummy;
+    }
+    struct run_queue *queue = &core->queues[core->ready_top];
+    struct thread *next = queue->head;
+
+    next->flags &= (uint8_t)~THREAD_FLAG_QUEUED;
+    queue->head = next->next;
+    if (next->next) {
+        next->next->prev = NULL;
+    } else {
+        queue_emptied(core, next->priority);
+    }
+    return next;
 }
 
 void sched_set_priority(struct core *core, struct thread *thread, uint8_t priority)
@@ -111,7 +134,9 @@ void sched_yield(struct core *core)
 
 void thread_wake(struct core *core, struct thread *thread, int64_t result)
 {
-    timer_cancel(core, thread);
+    if (thread->flags & THREAD_FLAG_TIMER) {
+        timer_cancel(core, thread);
+    }
     thread->state = THREAD_READY;
     thread->frame.rax = (uint64_t)result;
     if (!(thread->flags & (THREAD_FLAG_SUSPENDED | THREAD_FLAG_QUEUED)) &&
@@ -144,18 +169,6 @@ void sched_switch(struct core *core, struct thread *from, struct thread *to)
     if (from->state == THREAD_DEAD) {
         object_unref(&from->object); /* it was kept while a core ran on it (E2) */
     }
-}
-
-/* The next to run, out of its queue; the dummy if nobody is ready. */
-static struct thread *pick(struct core *core)
-{
-    if (core->ready_top < 0) {
-        return &core->dummy;
-    }
-    struct thread *next = core->queues[core->ready_top].head;
-
-    sched_dequeue(core, next);
-    return next;
 }
 
 /*
@@ -198,6 +211,6 @@ struct thread *sched_choose(struct core *core)
         core->slice_end = core->switched_in + (self->slice_left ? self->slice_left : timeslice);
         self->slice_left = 0;
     }
-    timer_arm(core, core->ready_top >= 0 && core->ready_top == self->priority);
+    timer_arm(core, core->ready_top == self->priority);
     return self == &core->dummy ? NULL : self;
 }

@@ -20,6 +20,7 @@ uint64_t timer_deadline(uint64_t nanoseconds)
 void timer_wheel_init(struct core *core)
 {
     core->wheel.tick = clock_now() >> TIMER_TICK_SHIFT;
+    core->wheel.next = ~0ULL;
     core->timer_armed = ~0ULL;
 }
 
@@ -63,11 +64,21 @@ static uint64_t wheel_next(const struct timer_wheel *wheel, unsigned *level, uns
     return ~0ULL;
 }
 
+/* Cancelling leaves `next` early rather than search: it is looked for again when it comes. */
+static void wheel_find_next(struct timer_wheel *wheel)
+{
+    unsigned level, slot;
+    uint64_t tick = wheel_next(wheel, &level, &slot);
+
+    wheel->next = tick == ~0ULL ? ~0ULL : tick << TIMER_TICK_SHIFT;
+}
+
 void timer_set(struct core *core, struct thread *thread, uint64_t deadline)
 {
     thread->deadline = deadline;
     thread->flags |= THREAD_FLAG_TIMER;
     wheel_insert(&core->wheel, thread);
+    wheel_find_next(&core->wheel);
 }
 
 void timer_cancel(struct core *core, struct thread *thread)
@@ -125,29 +136,16 @@ void timer_event(struct core *core)
             thread = next;
         }
     }
-    if (wheel->tick < now >> TIMER_TICK_SHIFT && tick == ~0ULL) {
+    if (tick == ~0ULL) {
         wheel->tick = now >> TIMER_TICK_SHIFT;
     }
+    wheel_find_next(wheel);
 }
 
-void timer_arm(struct core *core, bool slice)
+void timer_program(struct core *core, uint64_t when)
 {
-    unsigned level, slot;
-    uint64_t tick = wheel_next(&core->wheel, &level, &slot);
-    uint64_t when = tick == ~0ULL ? ~0ULL : tick << TIMER_TICK_SHIFT;
+    uint64_t now = clock_now();
 
-    if (slice && core->slice_end < when) {
-        when = core->slice_end;
-    }
-    if (when == core->timer_armed) {
-        return;
-    }
     core->timer_armed = when;
-    if (when == ~0ULL) {
-        clock_wake_never();
-    } else {
-        uint64_t now = clock_now();
-
-        clock_wake_in(when > now ? when - now : 0);
-    }
+    clock_wake_in(when > now ? when - now : 0);
 }

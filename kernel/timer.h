@@ -21,7 +21,23 @@ void timer_cancel(struct core *core, struct thread *thread);
 uint64_t timer_deadline(uint64_t nanoseconds);
 /* The timer fired: wake whose time has come. */
 void timer_event(struct core *core);
-/* Set the hardware to the nearest of deadlines and slice end; `slice` says if the latter counts. */
-void timer_arm(struct core *core, bool slice);
+void timer_program(struct core *core, uint64_t when);
+
+/*
+ * See to it that the timer fires at the nearest deadline and, if `slice`, no later than at the
+ * running thread's slice end. One that fires too early only looks, so it is never set later: most
+ * switches find it right as it is.
+ */
+static inline void timer_arm(struct core *core, bool slice)
+{
+    uint64_t when = core->wheel.next;
+
+    if (slice && core->slice_end < when) {
+        when = core->slice_end;
+    }
+    if (__builtin_expect(when < core->timer_armed, 0)) {
+        timer_program(core, when);
+    }
+}
 
 #endif

@@ -22,6 +22,7 @@ struct run_queue {
 #define WHEEL_SLOTS  64
 struct timer_wheel {
     uint64_t tick; /* all before it have fired */
+    uint64_t next; /* TSC of the nearest one, or earlier if that was cancelled; ~0 = none */
     uint64_t occupied[WHEEL_LEVELS];
     struct thread *slots[WHEEL_LEVELS][WHEEL_SLOTS];
 };
