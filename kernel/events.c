@@ -41,7 +41,7 @@ static void drain_nmi(struct core *core)
 }
 
 /* One round; what arrives meanwhile sets its bit again. */
-static void drain(struct core *core)
+static __attribute__((noinline)) void drain(struct core *core)
 {
     uint8_t pending = __atomic_exchange_n(&core->pending, 0, __ATOMIC_RELAXED);
 
@@ -61,15 +61,20 @@ static void drain(struct core *core)
 
 void *core_exit(struct core *core)
 {
+    struct thread *next;
+
     core_set_state(core, CORE_ST_SYSCALL);
-    while (__atomic_load_n(&core->pending, __ATOMIC_RELAXED)) {
+    while (__builtin_expect(__atomic_load_n(&core->pending, __ATOMIC_RELAXED) != 0, 0)) {
         drain(core);
     }
-    struct thread *next = sched_choose(core);
-    if (next == NULL) {
-        return idle;
+    next = entry_current(core);
+    if (!sched_stays(core, next)) {
+        next = sched_choose(core);
+        if (!next) {
+            return idle;
+        }
     }
-    return next->continuation ? run_continuation : exit_iret;
+    return __builtin_expect(next->continuation != NULL, 0) ? run_continuation : exit_iret;
 }
 
 void continuation_run(struct core *core)

@@ -16,7 +16,7 @@ void sched_set_timeslice(uint64_t nanoseconds)
 
 void sched_init(struct core *core)
 {
-    core->ready_top = -1;
+    core->ready_top = core->queue_top = -1;
     timer_wheel_init(core);
 }
 
@@ -24,31 +24,30 @@ void sched_init(struct core *core)
 static void queue_emptied(struct core *core, unsigned priority)
 {
     core->ready[priority / 64] &= ~(1ULL << priority % 64);
-    if ((int)priority != core->ready_top) {
+    if ((int)priority != core->queue_top) {
         return;
     }
+    core->queue_top = -1;
     for (int word = (int)priority / 64; word >= 0; word--) {
         if (core->ready[word]) {
-            core->ready_top = word * 64 + 63 - __builtin_clzll(core->ready[word]);
-            return;
+            core->queue_top = word * 64 + 63 - __builtin_clzll(core->ready[word]);
+            break;
         }
     }
-    core->ready_top = -1;
 }
 
 static void queue_filled(struct core *core, unsigned priority)
 {
     core->ready[priority / 64] |= 1ULL << priority % 64;
-    if ((int)priority > core->ready_top) {
-        core->ready_top = (int)priority;
+    if ((int)priority > core->queue_top) {
+        core->queue_top = (int)priority;
     }
 }
 
-void sched_enqueue(struct core *core, struct thread *thread)
+static void push_back(struct core *core, struct thread *thread)
 {
     struct run_queue *queue = &core->queues[thread->priority];
 
-    thread->flags |= THREAD_FLAG_QUEUED;
     thread->next = NULL;
     if (queue->head) {
         thread->prev = queue->tail;
@@ -61,11 +60,10 @@ void sched_enqueue(struct core *core, struct thread *thread)
     queue->tail = thread;
 }
 
-void sched_enqueue_front(struct core *core, struct thread *thread)
+static void push_front(struct core *core, struct thread *thread)
 {
     struct run_queue *queue = &core->queues[thread->priority];
 
-    thread->flags |= THREAD_FLAG_QUEUED;
     thread->prev = NULL;
     thread->next = queue->head;
     if (queue->head) {
@@ -77,11 +75,10 @@ void sched_enqueue_front(struct core *core, struct thread *thread)
     queue->head = thread;
 }
 
-void sched_dequeue(struct core *core, struct thread *thread)
+static void unlink(struct core *core, struct thread *thread)
 {
     struct run_queue *queue = &core->queues[thread->priority];
 
-    thread->flags &= (uint8_t)~THREAD_FLAG_QUEUED;
     if (thread->prev) {
         thread->prev->next = thread->next;
     } else {
@@ -97,22 +94,67 @@ void sched_dequeue(struct core *core, struct thread *thread)
     }
 }
 
+static void top_changed(struct core *core)
+{
+    core->ready_top = core->queue_top;
+}
+
+void sched_enqueue(struct core *core, struct thread *thread)
+{
+    thread->flags |= THREAD_FLAG_QUEUED;
+    if ((int)thread->priority <= core->ready_top) {
+        push_back(core, thread);
+        return;
+    }
+    /* Above all others: most likely it is the next to run, and never sees a queue. */
+    if (core->top) {
+        push_front(core, core->top);
+    }
+    core->top = thread;
+    core->ready_top = thread->priority;
+}
+
+void sched_enqueue_front(struct core *core, struct thread *thread)
+{
+    thread->flags |= THREAD_FLAG_QUEUED;
+    if (core->top && core->top->priority == thread->priority) {
+        push_front(core, core->top);
+        core->top = NULL;
+    }
+    push_front(core, thread);
+    if (!core->top) {
+        top_changed(core);
+    }
+}
+
+void sched_dequeue(struct core *core, struct thread *thread)
+{
+    thread->flags &= (uint8_t)~THREAD_FLAG_QUEUED;
+    if (core->top == thread) {
+        core->top = NULL;
+    } else {
+        unlink(core, thread);
+    }
+    if (!core->top) {
+        top_changed(core);
+    }
+}
+
 /* The next to run, out of its queue; the dummy if nobody is ready. */
 static struct thread *pick(struct core *core)
 {
-    if (core->ready_top < 0) {
+    struct thread *next = core->top;
+
+    if (next) {
+        core->top = NULL;
+    } else if (core->queue_top >= 0) {
+        next = core->queues[core->queue_top].head;
+        unlink(core, next);
+    } else {
         return &core->dummy;
     }
-    struct run_queue *queue = &core->queues[core->ready_top];
-    struct thread *next = queue->head;
-
     next->flags &= (uint8_t)~THREAD_FLAG_QUEUED;
-    queue->head = next->next;
-    if (next->next) {
-        next->next->prev = NULL;
-    } else {
-        queue_emptied(core, next->priority);
-    }
+    top_changed(core);
     return next;
 }
 
@@ -180,9 +222,6 @@ static bool give_way(struct core *core, struct thread *self)
     if (!thread_runnable(self)) {
         return true;
     }
-    if (core->ready_top < self->priority) {
-        return false;
-    }
     uint64_t now = clock_now();
 
     if (now >= core->slice_end) {
@@ -211,6 +250,8 @@ struct thread *sched_choose(struct core *core)
         core->slice_end = core->switched_in + (self->slice_left ? self->slice_left : timeslice);
         self->slice_left = 0;
     }
-    timer_arm(core, core->ready_top == self->priority);
+    if (core->ready_top == self->priority) {
+        timer_arm(core, core->slice_end);
+    }
     return self == &core->dummy ? NULL : self;
 }

@@ -20,6 +20,12 @@ void sched_enqueue_front(struct core *core, struct thread *thread);
 void sched_dequeue(struct core *core, struct thread *thread);
 /* Make the thread that shall run the current one and return it; NULL and the dummy = idle. */
 struct thread *sched_choose(struct core *core);
+/* Need that be asked? Not if the current thread can go on and nobody is its equal. */
+static inline bool sched_stays(const struct core *core, const struct thread *self)
+{
+    return self->state == THREAD_READY && !(self->flags & THREAD_FLAG_SUSPENDED) &&
+           core->ready_top < self->priority;
+}
 /* Load everything of `to` that is not in its frame, keep `from`'s. `to` is in no queue. */
 void sched_switch(struct core *core, struct thread *from, struct thread *to);
 /* The running thread goes behind its equals. */

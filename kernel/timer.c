@@ -20,7 +20,6 @@ uint64_t timer_deadline(uint64_t nanoseconds)
 void timer_wheel_init(struct core *core)
 {
     core->wheel.tick = clock_now() >> TIMER_TICK_SHIFT;
-    core->wheel.next = ~0ULL;
     core->timer_armed = ~0ULL;
 }
 
@@ -64,13 +63,15 @@ static uint64_t wheel_next(const struct timer_wheel *wheel, unsigned *level, uns
     return ~0ULL;
 }
 
-/* Cancelling leaves `next` early rather than search: it is looked for again when it comes. */
-static void wheel_find_next(struct timer_wheel *wheel)
+/* Cancelling leaves the timer as it is: it fires for nothing, and is set anew here. */
+static void wheel_arm(struct core *core)
 {
     unsigned level, slot;
-    uint64_t tick = wheel_next(wheel, &level, &slot);
+    uint64_t tick = wheel_next(&core->wheel, &level, &slot);
 
-    wheel->next = tick == ~0ULL ? ~0ULL : tick << TIMER_TICK_SHIFT;
+    if (tick != ~0ULL) {
+        timer_arm(core, tick << TIMER_TICK_SHIFT);
+    }
 }
 
 void timer_set(struct core *core, struct thread *thread, uint64_t deadline)
@@ -78,7 +79,7 @@ void timer_set(struct core *core, struct thread *thread, uint64_t deadline)
     thread->deadline = deadline;
     thread->flags |= THREAD_FLAG_TIMER;
     wheel_insert(&core->wheel, thread);
-    wheel_find_next(&core->wheel);
+    wheel_arm(core);
 }
 
 void timer_cancel(struct core *core, struct thread *thread)
@@ -139,7 +140,7 @@ void timer_event(struct core *core)
     if (tick == ~0ULL) {
         wheel->tick = now >> TIMER_TICK_SHIFT;
     }
-    wheel_find_next(wheel);
+    wheel_arm(core);
 }
 
 void timer_program(struct core *core, uint64_t when)

@@ -24,17 +24,11 @@ void timer_event(struct core *core);
 void timer_program(struct core *core, uint64_t when);
 
 /*
- * See to it that the timer fires at the nearest deadline and, if `slice`, no later than at the
- * running thread's slice end. One that fires too early only looks, so it is never set later: most
- * switches find it right as it is.
+ * See to it that the timer fires at `when` (TSC) or earlier. One that fires too early only looks, so it
+ * is never set later: most switches find it right as it is.
  */
-static inline void timer_arm(struct core *core, bool slice)
+static inline void timer_arm(struct core *core, uint64_t when)
 {
-    uint64_t when = core->wheel.next;
-
-    if (slice && core->slice_end < when) {
-        when = core->slice_end;
-    }
     if (__builtin_expect(when < core->timer_armed, 0)) {
         timer_program(core, when);
     }

@@ -22,7 +22,6 @@ struct run_queue {
 #define WHEEL_SLOTS  64
 struct timer_wheel {
     uint64_t tick; /* all before it have fired */
-    uint64_t next; /* TSC of the nearest one, or earlier if that was cancelled; ~0 = none */
     uint64_t occupied[WHEEL_LEVELS];
     struct thread *slots[WHEEL_LEVELS][WHEEL_SLOTS];
 };
@@ -59,8 +58,10 @@ struct core {
     uint64_t mail; /* lock-free stack of threads with a message (struct thread.mail_next) */
 
     /* scheduler (sched.c) */
+    struct thread *top; /* above all that stand in queues, and in none itself; or NULL */
     uint64_t ready[PRIORITY_COUNT / 64]; /* bit p: queue p is not empty */
-    int32_t ready_top;                   /* highest of them, -1 = none */
+    int32_t ready_top; /* the highest priority that is ready, `top` included; -1 = none */
+    int32_t queue_top; /* the highest in the queues */
     uint32_t lapic_id;
     uint64_t switched_in; /* TSC when the current thread was switched in */
     uint64_t slice_end;   /* TSC when the current thread's slice is over */
