@@ -16,6 +16,7 @@
 #include "kernel/obj/cap.h"
 #include "kernel/obj/endpoint.h"
 #include "kernel/obj/notification.h"
+#include "kernel/sched.h"
 
 #define LIKELY(condition)   __builtin_expect(!!(condition), 1)
 #define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
@@ -130,10 +131,16 @@ decline: /* as above */
     return fast_decline(core, self, SYS_reply_receive, a0, a1, 0, 0);
 }
 
-/* Only for bits that nobody waits for; who wakes somebody has a choice to make and time for it. */
+/* The caller's result, for when it goes on by its frame. */
+static inline void set_result(struct thread *self, int64_t value)
+{
+    self->frame.rax = (uint64_t)value;
+    self->frame.rdx = 0;
+}
+
 FAST(signal)
 {
-    struct thread *self = fast_self(save_end);
+    struct thread *self = fast_self(save_end), *waiter;
     struct cap *cap = cap_find(self->space, a0, RIGHT_NOTIFY_SIGNAL);
     struct notification *notification;
 
@@ -144,13 +151,38 @@ FAST(signal)
     if (UNLIKELY(!lock_try(&notification->object.lock))) {
         goto decline;
     }
-    if (UNLIKELY(notification->waiters.head || notification->bound)) {
+    waiter = notification->waiters.head;
+    if (UNLIKELY(notification->bound || (waiter && !ready_here(core, waiter)))) {
         lock_release(&notification->object.lock);
         goto decline;
     }
     notification->bits |= a1 ? a1 : cap->badge;
+    if (waiter) {
+        wait_queue_pop(&notification->waiters);
+        waiter->frame.rdx = notification->bits;
+        notification->bits = 0;
+    }
     lock_release(&notification->object.lock);
+    if (waiter) {
+        waiter->waits_on = NULL;
+        waiter->frame.rax = E_OK;
+        waiter->state = THREAD_READY;
+        set_result(self, E_OK);
+        sched_switch_if_higher(core, self, waiter);
+    }
     return (struct fast_result){E_OK, 0};
 decline:
     return fast_decline(core, self, SYS_signal, a0, a1, a2, a3);
+}
+
+FAST(yield)
+{
+    struct thread *self = fast_self(save_end);
+
+    (void)a0, (void)a1, (void)a2, (void)a3;
+    if (core->ready_top == self->priority) {
+        set_result(self, E_OK);
+        sched_yield(core);
+    }
+    return (struct fast_result){E_OK, 0};
 }

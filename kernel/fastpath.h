@@ -25,6 +25,7 @@ FAST(null);
 FAST(call);
 FAST(reply_receive);
 FAST(signal);
+FAST(yield);
 FAST(unknown);
 
 static inline struct thread *fast_self(struct frame *save_end)

@@ -99,14 +99,9 @@ static void top_changed(struct core *core)
     core->ready_top = core->queue_top;
 }
 
-void sched_enqueue(struct core *core, struct thread *thread)
+/* Above all others: most likely it is the next to run, and never sees a queue. */
+static void set_top(struct core *core, struct thread *thread)
 {
-    thread->flags |= THREAD_FLAG_QUEUED;
-    if ((int)thread->priority <= core->ready_top) {
-        push_back(core, thread);
-        return;
-    }
-    /* Above all others: most likely it is the next to run, and never sees a queue. */
     if (core->top) {
         push_front(core, core->top);
     }
@@ -114,17 +109,28 @@ void sched_enqueue(struct core *core, struct thread *thread)
     core->ready_top = thread->priority;
 }
 
+void sched_enqueue(struct core *core, struct thread *thread)
+{
+    thread->flags |= THREAD_FLAG_QUEUED;
+    if ((int)thread->priority > core->ready_top) {
+        set_top(core, thread);
+    } else {
+        push_back(core, thread);
+    }
+}
+
 void sched_enqueue_front(struct core *core, struct thread *thread)
 {
     thread->flags |= THREAD_FLAG_QUEUED;
+    if ((int)thread->priority > core->ready_top) {
+        set_top(core, thread);
+        return;
+    }
     if (core->top && core->top->priority == thread->priority) {
         push_front(core, core->top);
         core->top = NULL;
     }
     push_front(core, thread);
-    if (!core->top) {
-        top_changed(core);
-    }
 }
 
 void sched_dequeue(struct core *core, struct thread *thread)
@@ -167,11 +173,6 @@ void sched_set_priority(struct core *core, struct thread *thread, uint8_t priori
     } else {
         thread->priority = priority;
     }
-}
-
-void sched_yield(struct core *core)
-{
-    core->slice_end = 0;
 }
 
 void thread_wake(struct core *core, struct thread *thread, int64_t result)
@@ -254,4 +255,54 @@ struct thread *sched_choose(struct core *core)
         timer_arm(core, core->slice_end);
     }
     return self == &core->dummy ? NULL : self;
+}
+
+void sched_switch_if_higher(struct core *core, struct thread *self, struct thread *thread)
+{
+    if (thread->priority <= self->priority) {
+        sched_enqueue(core, thread);
+        return;
+    }
+    sched_switch(core, self, thread);
+    self->slice_left = core->slice_end > core->switched_in ? core->slice_end - core->switched_in
+                                                           : 1;
+    core->slice_end = core->switched_in + timeslice;
+    sched_enqueue_front(core, self);
+    exit_other(core);
+}
+
+/* The first of self's equals, self going behind the last. Their queue has as many as before. */
+static struct thread *change_places(struct core *core, struct thread *self)
+{
+    struct run_queue *queue = &core->queues[self->priority];
+    struct thread *next = core->top;
+
+    if (next) {
+        core->top = NULL;
+        push_back(core, self);
+    } else {
+        next = queue->head;
+        self->next = NULL;
+        self->prev = queue->tail;
+        queue->tail->next = self;
+        queue->tail = self;
+        queue->head = next->next;
+        queue->head->prev = NULL;
+    }
+    next->flags &= (uint8_t)~THREAD_FLAG_QUEUED;
+    self->flags |= THREAD_FLAG_QUEUED;
+    return next;
+}
+
+_Noreturn void sched_yield(struct core *core)
+{
+    struct thread *self = entry_current(core), *next = change_places(core, self);
+
+    sched_switch(core, self, next);
+    core->slice_end = core->switched_in + timeslice;
+    timer_arm(core, core->slice_end);
+    if (next->continuation) {
+        kernel_leave(core);
+    }
+    exit_other(core);
 }

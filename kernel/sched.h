@@ -28,8 +28,13 @@ static inline bool sched_stays(const struct core *core, const struct thread *sel
 }
 /* Load everything of `to` that is not in its frame, keep `from`'s. `to` is in no queue. */
 void sched_switch(struct core *core, struct thread *from, struct thread *to);
-/* The running thread goes behind its equals. */
-void sched_yield(struct core *core);
+/*
+ * For those whose frame is complete and who hold no lock: `thread`, READY and in no queue, takes over
+ * from the running one if it is higher, and these functions then DO NOT RETURN; else it is queued.
+ */
+void sched_switch_if_higher(struct core *core, struct thread *self, struct thread *thread);
+/* The running thread goes behind its equals, of whom there are some. */
+_Noreturn void sched_yield(struct core *core);
 /* Change the effective priority, wherever the thread stands. */
 void sched_set_priority(struct core *core, struct thread *thread, uint8_t priority);
 

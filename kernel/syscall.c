@@ -8,14 +8,27 @@
 
 typedef int64_t slow_fn(struct core *core, struct thread *self);
 
-#define SLOT_FAST(name) (void *)fast_##name
-#define SLOT_TRY(name)  (void *)fast_##name
-#define SLOT_SLOW(name) (void *)syscall_slow
+#define SLOT_FAST(name)  (void *)fast_##name
+#define SLOT_TRY(name)   (void *)fast_##name
+#define SLOT_QUICK(name) (void *)syscall_quick
+#define SLOT_SLOW(name)  (void *)syscall_slow
+
+#define QUICK_FAST(name)  NULL
+#define QUICK_TRY(name)   NULL
+#define QUICK_QUICK(name) (void *)fast_##name
+#define QUICK_SLOW(name)  NULL
 
 /* By the number's low byte, so that no bound needs a check. */
 void *const syscall_fast[256] = {
     [SYS_COUNT... 255] = (void *)fast_unknown,
 #define SYSCALL(number, name, kind, args, text) [number] = SLOT_##kind(name),
+#include "kernel/abi/syscalls.def"
+#undef SYSCALL
+};
+
+/* What syscall_quick goes on with. */
+void *const quick_functions[SYS_COUNT] = {
+#define SYSCALL(number, name, kind, args, text) [number] = QUICK_##kind(name),
 #include "kernel/abi/syscalls.def"
 #undef SYSCALL
 };
@@ -60,9 +73,8 @@ int64_t sys_null(struct core *core, struct thread *self)
     return E_OK;
 }
 
+/* Likewise. */
 int64_t sys_yield(struct core *core, struct thread *self)
 {
-    (void)self;
-    sched_yield(core);
-    return E_OK;
+    return sys_null(core, self);
 }

@@ -21,6 +21,10 @@ void run_continuation(void);
 void idle(void);
 /* What syscall_fast holds for calls without a fast function. */
 void syscall_slow(void);
+/* For calls whose function may leave by exit_other. */
+void syscall_quick(void);
+/* Give up the stack and leave to the current thread, which has no continuation. */
+_Noreturn void exit_other(struct core *core);
 /* Give up the stack, whatever is on it, and go to ret_to_user. Nothing may be locked. */
 _Noreturn void kernel_leave(struct core *core);
 _Noreturn void ret_to_user(void);

@@ -40,6 +40,27 @@ ENTRY kernel_abandon
         jmp     ret_to_user
 END kernel_abandon
 
+/*
+ * Stands in syscall_fast for calls that may make another thread current. Called by syscall_common,
+ * rdi = end of the save area, IF=0. The callee-saved registers go to the TCB, so that the thread may be
+ * left as it is; the function (fastpath.c) returns to exit_sysret, or leaves by exit_other.
+ */
+ENTRY syscall_quick
+        mov     %rbx, FRAME_RBX - FRAME_SIZE(%rdi)
+        mov     %rbp, FRAME_RBP - FRAME_SIZE(%rdi)
+        mov     %r12, FRAME_R12 - FRAME_SIZE(%rdi)
+        mov     %r13, FRAME_R13 - FRAME_SIZE(%rdi)
+        mov     %r14, FRAME_R14 - FRAME_SIZE(%rdi)
+        mov     %r15, FRAME_R15 - FRAME_SIZE(%rdi)
+        jmp     *quick_functions(, %rax, 8)
+END syscall_quick
+
+/* From C: void exit_other(struct core *), does not return: the current thread, by its frame. */
+ENTRY exit_other
+        RESET_STACK %rdi
+        jmp     exit_iret
+END exit_other
+
 /* From boot, on any stack, IF=0: core in rdi goes on in function rsi on its own kernel stack. */
 ENTRY core_run
         RESET_STACK %rdi
