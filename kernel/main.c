@@ -59,7 +59,7 @@ static void start(struct core *core)
                         1000);
     ioapic_init(&acpi);
     irq_init(&acpi);
-    problem = boot_image_start(core, boot);
+    problem = boot_image_start(core, boot, &acpi.power);
     if (problem) {
         boot_refuse("boot module: ", problem);
     }

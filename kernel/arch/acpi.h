@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the kernel takes from the ACPI tables: processors, interrupt controllers, how the old
- * interrupts are wired, and how to switch off. Everything is copied at boot, while the identity map
+ * interrupts are wired, and, for the user program that switches off, how to. Everything is copied at boot, while the identity map
  * still reaches all physical memory below 4 GiB, where firmware keeps its tables; so no later page
  * table has to map them. Numbers are those of the tables (ACPI 6.5).
  */
@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "boot/bootinfo.h"
+#include "kernel/abi/bootpage.h"
 #include "kernel/arch/layout.h"
 
 #define ACPI_IOAPICS     8
@@ -60,16 +61,7 @@ struct acpi_info {
     uint32_t nmi_count;
     struct acpi_nmi nmi[ACPI_NMI_ENTRIES];
 
-    /* Fixed power management registers: port numbers, 0 = absent. */
-    bool has_sci;
-    struct acpi_line sci;
-    uint16_t smi_command;
-    uint8_t acpi_enable;
-    uint16_t pm1a_event, pm1b_event;
-    uint8_t pm1_event_length;
-    uint16_t pm1a_control, pm1b_control;
-    bool has_s5; /* the two below are known */
-    uint8_t s5_type_a, s5_type_b;
+    struct boot_power power;
 };
 
 /* Never fails: what is missing or corrupt is left at a PC's defaults and named in `problem`. */

@@ -65,20 +65,20 @@ static bool read_constant(const uint8_t **at, const uint8_t *end, uint8_t *value
 
 /* Name(_S5_, Package(){a, b, ...}) with `at` behind the name. Two bits of the first length byte say
  * how many more there are. */
-static bool read_s5_package(struct acpi_info *acpi, const uint8_t *at, const uint8_t *end)
+static bool read_s5_package(struct boot_power *power, const uint8_t *at, const uint8_t *end)
 {
     if (end - at < 3 || at[0] != AML_PACKAGE || (at[1] >> 6) + 3 > end - at) {
         return false;
     }
     at += 3 + (at[1] >> 6); /* over opcode, length and number of elements */
-    return read_constant(&at, end, &acpi->s5_type_a) && read_constant(&at, end, &acpi->s5_type_b);
+    return read_constant(&at, end, &power->s5_a) && read_constant(&at, end, &power->s5_b);
 }
 
 /*
  * Without an AML interpreter: firmware spells \_S5 as a named package of constants, so its bytes can
  * be looked for. A machine that does it otherwise just has no power off.
  */
-static void find_s5(struct acpi_info *acpi, const struct acpi_header *dsdt)
+static void find_s5(struct boot_power *power, const struct acpi_header *dsdt)
 {
     const uint8_t *start = (const uint8_t *)(dsdt + 1);
     const uint8_t *end = (const uint8_t *)dsdt + dsdt->length;
@@ -90,26 +90,20 @@ static void find_s5(struct acpi_info *acpi, const struct acpi_header *dsdt)
         bool named = at[-1] == AML_NAME ||
                      (at[-1] == AML_ROOT && at - start >= 2 && at[-2] == AML_NAME);
 
-        if (named && read_s5_package(acpi, at + 4, end)) {
-            acpi->has_s5 = true;
+        if (named && read_s5_package(power, at + 4, end)) {
+            power->has_s5 = true;
             return;
         }
     }
 }
 
 /* ACPI 6.5, 5.2.9: level, active low, unless an override of the ISA interrupt says otherwise. */
-static void set_sci(struct acpi_info *acpi, uint16_t irq)
+static void wire_sci(struct acpi_info *acpi, uint16_t irq)
 {
-    acpi->has_sci = true;
-    if (irq < ACPI_ISA_IRQS && acpi->isa[irq].level) {
-        acpi->sci = acpi->isa[irq];
-        return;
+    if (irq < ACPI_ISA_IRQS && !acpi->isa[irq].level) {
+        acpi->isa[irq].level = true;
+        acpi->isa[irq].active_low = true;
     }
-    acpi->sci = (struct acpi_line){
-        .gsi = irq < ACPI_ISA_IRQS ? acpi->isa[irq].gsi : irq,
-        .active_low = true,
-        .level = true,
-    };
 }
 
 void acpi_parse_fadt(struct acpi_info *acpi, const struct acpi_header *header)
@@ -124,19 +118,23 @@ void acpi_parse_fadt(struct acpi_info *acpi, const struct acpi_header *header)
     if (fadt->flags & FLAG_HARDWARE_REDUCED) {
         return; /* has none of these registers (microvm) */
     }
-    set_sci(acpi, fadt->sci_irq);
-    acpi->smi_command = (uint16_t)fadt->smi_command;
-    acpi->acpi_enable = fadt->acpi_enable;
-    acpi->pm1a_event = (uint16_t)fadt->pm1a_event;
-    acpi->pm1b_event = (uint16_t)fadt->pm1b_event;
-    acpi->pm1_event_length = fadt->pm1_event_length;
-    acpi->pm1a_control = (uint16_t)fadt->pm1a_control;
-    acpi->pm1b_control = (uint16_t)fadt->pm1b_control;
+    wire_sci(acpi, fadt->sci_irq);
+    acpi->power = (struct boot_power){
+        .has_registers = fadt->pm1a_event != 0 && fadt->pm1a_control != 0,
+        .acpi_enable = fadt->acpi_enable,
+        .event_length = fadt->pm1_event_length,
+        .smi_command = (uint16_t)fadt->smi_command,
+        .event_a = (uint16_t)fadt->pm1a_event,
+        .event_b = (uint16_t)fadt->pm1b_event,
+        .control_a = (uint16_t)fadt->pm1a_control,
+        .control_b = (uint16_t)fadt->pm1b_control,
+        .sci_line = fadt->sci_irq,
+    };
 
     dsdt = acpi_table(fadt->dsdt, "DSDT");
     if (dsdt == NULL) {
         acpi_note_problem(acpi, "no valid DSDT: no power off");
         return;
     }
-    find_s5(acpi, dsdt);
+    find_s5(&acpi->power, dsdt);
 }

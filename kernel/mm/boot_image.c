@@ -150,7 +150,8 @@ static const char *check_modules(const struct bootinfo *info)
     return NULL;
 }
 
-const char *boot_image_start(struct core *core, const struct bootinfo *info)
+const char *boot_image_start(struct core *core, const struct bootinfo *info,
+                             const struct boot_power *power)
 {
     struct space *space = space_new(&root_quota, &root_quota);
     struct thread *thread = thread_new(&root_quota, core, BOOT_PRIORITY, 255);
@@ -178,6 +179,7 @@ const char *boot_image_start(struct core *core, const struct bootinfo *info)
     page = phys_to_virt(memory_page(memory, 0, &large));
     page->tsc_hz = machine_clock.tsc_hz;
     page->cores = 1;
+    page->power = *power;
     string_copy(page->cmdline, sizeof(page->cmdline), info->cmdline);
     if (!give_roots(page, space, thread, info)) {
         return NO_MEMORY;

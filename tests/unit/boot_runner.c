@@ -158,14 +158,16 @@ static void print_acpi(const struct acpi_info *acpi)
         print_line(name, &acpi->isa[i]);
         printf("%s", i + 1 < ACPI_ISA_IRQS ? ", " : "}, ");
     }
-    print_line("sci", &acpi->sci);
-    printf(", \"has_sci\": %d, \"smi\": [%u, %u], \"pm1\": [%u, %u, %u, %u, %u], \"s5\": ",
-           acpi->has_sci, acpi->smi_command, acpi->acpi_enable, acpi->pm1a_event, acpi->pm1b_event,
-           acpi->pm1_event_length, acpi->pm1a_control, acpi->pm1b_control);
-    if (acpi->has_s5) {
-        printf("[%u, %u]}\n", acpi->s5_type_a, acpi->s5_type_b);
+    const struct boot_power *power = &acpi->power;
+
+    printf(
+        "\"registers\": %d, \"sci_line\": %u, \"smi\": [%u, %u], \"pm1\": [%u, %u, %u, %u, %u], ",
+        power->has_registers, power->sci_line, power->smi_command, power->acpi_enable,
+        power->event_a, power->event_b, power->event_length, power->control_a, power->control_b);
+    if (power->has_s5) {
+        printf("\"s5\": [%u, %u]}\n", power->s5_a, power->s5_b);
     } else {
-        printf("null}\n");
+        printf("\"s5\": null}\n");
     }
 }
 

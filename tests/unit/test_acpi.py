@@ -36,8 +36,8 @@ def test_a_pc(runner: Runner, xsdt: bool) -> None:
         "cores": [[0, 0, 1, 0], [4, 1, 1, 0]],
         "ioapics": [[0xFEC00000, 0]],
         "isa": isa,
-        "has_sci": 1,
-        "sci": [9, 0, 1],
+        "registers": 1,
+        "sci_line": 9,
         "smi": [0xB2, 2],
         "pm1": [0x600, 0, 4, 0x604, 0],
         "s5": [5, 1],
@@ -62,7 +62,7 @@ def test_nmi_pin_of_one_processor(runner: Runner) -> None:
 
 
 def test_sci_without_override_is_level_and_active_low(runner: Runner) -> None:
-    assert parse(runner, Tables(madt=case.madt(case.lapic(0, 0))))["sci"] == [9, 1, 1]
+    assert parse(runner, Tables(madt=case.madt(case.lapic(0, 0))))["isa"]["9"] == [9, 1, 1]
 
 
 def test_two_ioapics(runner: Runner) -> None:
@@ -73,7 +73,7 @@ def test_two_ioapics(runner: Runner) -> None:
 
 def test_hardware_reduced_has_no_registers(runner: Runner) -> None:
     acpi = parse(runner, Tables(fadt=case.fadt(0x53000, flags=1 << 20)))
-    assert (acpi["problem"], acpi["has_sci"], acpi["pm1"]) == (None, 0, [0] * 5)
+    assert (acpi["problem"], acpi["registers"], acpi["pm1"]) == (None, 0, [0] * 5)
 
 
 AML = {

@@ -6,17 +6,12 @@
  * ends the process.
  */
 #include "kernel/abi/bootpage.h"
-#include "kernel/arch/debug_exit.h"
 #include "kernel/lib/string.h"
+#include "user/init/power.h"
 #include "user/init/table.h"
 #include "user/libos/console.h"
 #include "user/libos/ipc.h"
 #include "user/libos/print.h"
-
-#define ACPI_PM1A_CONTROL 0x604  /* of QEMU's q35 and pc */
-#define ACPI_SLEEP_S5     0x2000 /* SLP_EN with their SLP_TYP of S5, 0 */
-#define RESET_CONTROL     0xcf9
-#define RESET_NOW         0x06
 
 static const struct boot_page *const boot = (const struct boot_page *)BOOT_PAGE;
 static char received[4096];
@@ -24,19 +19,11 @@ static cap_t endpoint;       /* what init serves */
 static cap_t console;        /* the console's, without a badge */
 static uint32_t run_process; /* the machine ends with it; 0: with nobody */
 
-/* Does not return unless the machine lacks what it takes. */
-static void power(enum power what)
+/* Returns only if the machine has no way to do it. */
+static void end_machine(enum power what)
 {
-    cap_t ports = own.grants[GRANT_IOPORTS];
-
     console_drain();
-    if (what == POWER_RESET) {
-        sys_ioports_write(ports, RESET_CONTROL, 1, RESET_NOW);
-        return;
-    }
-    sys_ioports_write(ports, DEBUG_EXIT_PORT, 4,
-                      what == POWER_OFF ? EXIT_POWEROFF : EXIT_TEST_FAILURE);
-    sys_ioports_write(ports, ACPI_PM1A_CONTROL, 2, ACPI_SLEEP_S5);
+    power(what);
 }
 
 static void end_process(struct entry *entry, int status)
@@ -46,7 +33,7 @@ static void end_process(struct entry *entry, int status)
     table_end(entry, status);
     if (number == run_process) {
         printf("init: %s ended with %d\n", entry->name, status);
-        power(status == 0 ? POWER_OFF : POWER_OFF_FAILED);
+        end_machine(status == 0 ? POWER_OFF : POWER_OFF_FAILED);
     }
 }
 
@@ -143,7 +130,7 @@ static void serve(uint64_t info, uint32_t badge, const struct words *words)
         list((uint32_t)words->word[0]);
         break;
     case INIT_POWER:
-        power((enum power)words->word[0]);
+        end_machine((enum power)words->word[0]);
         answer(E_DEAD);
         break;
     default:
@@ -211,6 +198,14 @@ static int64_t start_first_program(void)
     return process;
 }
 
+static void notified(uint64_t bits)
+{
+    if ((bits & POWER_BIT) != 0 && power_button()) {
+        end_machine(POWER_OFF);
+    }
+    end_those_that_ended(bits & ~POWER_BIT);
+}
+
 int main(int argc, char **argv)
 {
     struct message message = {.receive_buffer = (uint64_t)received,
@@ -224,15 +219,15 @@ int main(int argc, char **argv)
     endpoint = created.second;
     /* Without a console there is nobody to tell but the harness: the exit status must do. */
     if (created.value < 0 || watch.value < 0 || table_watch(watch.second) < 0 ||
-        start_console() < 0 || start_first_program() < 0) {
-        power(POWER_OFF_FAILED);
+        power_start(watch.second) < 0 || start_console() < 0 || start_first_program() < 0) {
+        end_machine(POWER_OFF_FAILED);
     }
     for (;;) {
         struct words words = {.word = {0}};
         struct result result = ipc_receive(endpoint, 0, &words, &message, TIMEOUT_NONE);
 
         if (result.value >= 0 && (result.value & (int64_t)INFO_NOTIFIED)) {
-            end_those_that_ended(words.word[0]);
+            notified(words.word[0]);
         } else if (result.value >= 0) {
             serve((uint64_t)result.value, (uint32_t)result.second, &words);
         }

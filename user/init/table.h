@@ -8,7 +8,7 @@
 #include "user/libos/init.h"
 #include "user/libos/process.h"
 
-#define PROCESSES    32 /* at most 64: one bit each */
+#define PROCESSES    32 /* one bit of a notification each, at most 63: power.h has one */
 #define WAITERS      4  /* for each process */
 #define INIT_PROCESS 1  /* init's own number; the others count on from there */
 
