@@ -46,7 +46,7 @@ static inline void switch_now(struct core *core, struct thread *from, struct thr
     }
     if (UNLIKELY(core->fpu_owner || to->fpu)) {
         /* Not a call to the compiler, which would make every path save registers for it. */
-        __asm__ volatile("call fpu_switch_kept" : : "c"(core), "a"(to) : "memory", "cc");
+        FPU_SWITCH_KEPT(core, to);
     }
     entry_set_current(core, to);
 }

@@ -27,12 +27,19 @@ struct fpu_state {
 
 _Static_assert(sizeof(struct fpu_state) == 576, "legacy region and header");
 
+/* fpu_kept.S */
+void fpu_kept_xsaveopt(void);
+void fpu_kept_other(void);
+
+extern const struct fpu_state fpu_clean;
+
 /* FXSAVE's form needs x87 control words that say "initial"; XRSTOR does not read them. */
-static const struct fpu_state clean = {.x87 = {0x7f, 0x03}, .mxcsr = MXCSR_INITIAL};
+const struct fpu_state fpu_clean = {.x87 = {0x7f, 0x03}, .mxcsr = MXCSR_INITIAL};
 
 static enum { FORM_FXSAVE, FORM_XSAVE, FORM_XSAVEOPT } form;
 static uint32_t components; /* XCR0; its upper half is 0 */
 static uint32_t area_size = LEGACY_SIZE;
+void (*fpu_kept)(void) = fpu_kept_other;
 
 static void fpu_save(struct fpu_state *area)
 {
@@ -76,6 +83,9 @@ static void fpu_choose(void)
     }
     cpu_cpuid(0xd, 1, out);
     form = out[0] & CPUIDD_EAX_XSAVEOPT ? FORM_XSAVEOPT : FORM_XSAVE;
+    if (form == FORM_XSAVEOPT) {
+        fpu_kept = fpu_kept_xsaveopt;
+    }
 }
 
 void fpu_init(struct core *core)
@@ -92,7 +102,7 @@ void fpu_init(struct core *core)
         area_size = out[1]; /* for what XCR0 says now */
     }
     fpu_open();
-    fpu_restore(&clean);
+    fpu_restore(&fpu_clean);
     fpu_close();
     core->fpu_owner = NULL;
 }
@@ -105,7 +115,7 @@ bool fpu_first_use(struct core *core, struct thread *thread)
         if (area == NULL) {
             return false;
         }
-        *(uint16_t *)area->x87 = *(const uint16_t *)clean.x87;
+        *(uint16_t *)area->x87 = *(const uint16_t *)fpu_clean.x87;
         area->mxcsr = MXCSR_INITIAL;
         thread->fpu = area;
     }
@@ -130,7 +140,7 @@ void fpu_switch_state(struct core *core, struct thread *to)
         core->fpu_owner = to;
     } else {
         /* Not even a speculative read past CR0.TS may find the old content. */
-        fpu_restore(&clean);
+        fpu_restore(&fpu_clean);
         fpu_close();
         core->fpu_owner = NULL;
     }
@@ -145,7 +155,7 @@ void fpu_thread_end(struct core *core, struct thread *thread)
     }
     thread->fpu = NULL;
     if (core->fpu_owner == thread) {
-        fpu_restore(&clean);
+        fpu_restore(&fpu_clean);
         fpu_close();
         core->fpu_owner = NULL;
     }

@@ -24,6 +24,17 @@ void fpu_thread_end(struct core *core, struct thread *thread);
 
 void fpu_switch_state(struct core *core, struct thread *to);
 
+/*
+ * The same for the fast paths (fpu_kept.S): called by assembly that tells the compiler what it
+ * changes. The pointer is constant once the first core is up.
+ */
+extern void (*fpu_kept)(void);
+#define FPU_SWITCH_KEPT(core, to)            \
+    __asm__ volatile("call *fpu_kept(%%rip)" \
+                     :                       \
+                     : "c"(core), "a"(to)    \
+                     : "rsi", "r10", "r11", "memory", "cc")
+
 /* `to` runs next (NULL = idle). Two compares when neither it nor the one before has any state. */
 static inline void fpu_switch(struct core *core, struct thread *to)
 {

@@ -48,19 +48,23 @@ def instruction(images: Images, function: str, text: str) -> str:
 
 # What each planted fault must make wrong. (That the registers are also cleaned while CR0.TS is set
 # is for CPUs that speculate past it; no program can see it here.)
+SLOW, FAST = "fpu_switch_state", "fpu_kept_xsaveopt"
 FAULTS = {
-    "nothing is saved": (r"xsaveopt64 .*", "yield"),
-    "nothing is restored": (r"xrstor64 .*\[r\w+\]", "yield"),
-    "CR0.TS stays clear": (r"mov cr0, r\w+", "a new thread's are initial"),
+    "nothing is saved": (SLOW, r"xsaveopt64 .*", "yield"),
+    "nothing is restored": (SLOW, r"xrstor64 .*\[r\w+\]", "yield"),
+    "CR0.TS stays clear": (SLOW, r"mov cr0, r\w+", "a new thread's are initial"),
+    "calls save nothing": (FAST, r"xsaveopt64 .*", "calls to another space"),
+    "calls restore nothing": (FAST, r"xrstor64 .*\[r\w+\]", "calls to another space"),
+    "calls leave CR0.TS clear": (FAST, r"lmsw ax", "calls to one that begins late"),
 }
 
 
 @pytest.mark.parametrize("name", FAULTS)
 @pytest.mark.machine(append="run=fpu", paused=True)
 def test_finds_planted_faults(machine: Machine, images: Images, name: str) -> None:
-    text, wrong = FAULTS[name]
+    function, text, wrong = FAULTS[name]
     machine.run_to(images.resolve("kernel_main"))
-    fault = PatchFault(name, instruction(images, "fpu_switch_state", text), b"")
+    fault = PatchFault(name, instruction(images, function, text), b"")
     fault.apply(machine, images)
     machine.resume()
     machine.console.expect(rf"fpu: {wrong}: WRONG", 60.0)
