@@ -12,19 +12,18 @@ RDTSC counts the instructions of all CPUs together: for one operation's figure u
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
 
-from onestack.campaign import SCHEMA, Labels, commit
+from onestack.campaign import Labels
 from onestack.errors import OnestackError
 from onestack.gdbstub import Step
 from onestack.inject import Injector
 from onestack.machine import Machine
+from onestack.results import merge
 
 LINE = re.compile(
     r"^bench: (?P<name>[\w.]+) (?P<unit>[a-z_]+) (?P<min>\d+) (?P<mean>\d+(?:\.\d+)?) "
@@ -152,17 +151,4 @@ def as_json(metric: Metric) -> dict[str, Any]:
 
 def write(metrics: Sequence[Metric], path: FilePath, qemu: str) -> None:
     """Write bench.json; other metrics of the same commit and QEMU in it stay."""
-    head = {"schema": SCHEMA, "commit": commit(), "qemu": qemu}
-    entries: list[dict[str, Any]] = []
-    if path.exists():
-        content = json.loads(path.read_text())
-        if all(content.get(name) == value for name, value in head.items()):
-            entries = content["metrics"]
-    fresh = {
-        (entry["name"], entry["entry"], entry["cores"]): entry
-        for entry in (*entries, *map(as_json, metrics))
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps({**head, "metrics": list(fresh.values())}, indent=1) + "\n")
-    temporary.replace(path)
+    merge(path, qemu, "metrics", [as_json(m) for m in metrics], ("name", "entry", "cores"))

@@ -13,7 +13,6 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,10 +25,10 @@ from onestack.events import Event
 from onestack.machine import check_qemu, die_with
 from onestack.oracle import Outcome
 from onestack.path import Boundary, Path, select
+from onestack.results import merge
 from onestack.sweep import Cell, Sweeper, Target
 from onestack.symbolize import Symbolizer
 
-SCHEMA = 1
 CHUNK = 24  # boundaries that a worker takes at a time
 
 
@@ -299,16 +298,6 @@ class _StateFile:
 # ---- results as files
 
 
-def commit() -> str:
-    """The commit of the repository around the working directory, or `unknown`."""
-    command = ["git", "rev-parse", "--short=12", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
-
-
 def as_json(result: PartResult, symbolizer: Symbolizer) -> dict[str, Any]:
     """A part's entry in sweep.json."""
     judged = len(result.cells) - len(result.unreached)
@@ -371,23 +360,7 @@ def write(
     of the second file is returned.
     """
     cells = path.with_suffix(".cells.json")
-    head = {"schema": SCHEMA, "commit": commit(), "qemu": qemu}
-    _merge(path, head, [as_json(result, symbolizer) for result in results])
-    _merge(cells, head, [cells_as_json(result, symbolizer) for result in results])
+    key = ("name", "entry", "nmi", "event", "cores")
+    merge(path, qemu, "paths", [as_json(result, symbolizer) for result in results], key)
+    merge(cells, qemu, "paths", [cells_as_json(result, symbolizer) for result in results], key)
     return cells
-
-
-def _merge(path: FilePath, head: dict[str, Any], entries: list[dict[str, Any]]) -> None:
-    def key(entry: dict[str, Any]) -> tuple[object, ...]:
-        return tuple(entry[name] for name in ("name", "entry", "nmi", "event", "cores"))
-
-    old: list[dict[str, Any]] = []
-    if path.exists():
-        content = json.loads(path.read_text())
-        if all(content.get(name) == value for name, value in head.items()):
-            old = content["paths"]
-    fresh = {key(entry): entry for entry in (*old, *entries)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps({**head, "paths": list(fresh.values())}, indent=1) + "\n")
-    temporary.replace(path)

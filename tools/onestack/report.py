@@ -12,6 +12,7 @@ from typing import Any
 
 from onestack.errors import UsageError
 from onestack.oracle import Outcome
+from onestack.results import SCHEMA
 
 DATA = "/*DATA*/null"  # in the template
 OUTCOMES = (*Outcome, "unreached")
@@ -45,8 +46,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(f"cannot read {path}: {error.strerror}", "Run a sweep first") from error
     except ValueError as error:
         raise UsageError(f"{path} is no JSON: {error}") from error
-    if not isinstance(content, dict) or content.get("schema") != 1:
-        raise UsageError(f"{path} is not of schema 1")
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise UsageError(f"{path} is not of schema {SCHEMA}")
     return content
 
 
