@@ -18,9 +18,9 @@
  * Numbers are decimal or 0x. Handles are those of the worker's own space. sys, ipc, peek, poke, own
  * and poll answer
  *   = blocked                                     (until a later poll; workers are above the agent)
- *   = done VALUE SECOND w=N,N,N,N,N,N caps=N,N,N,N sum=N
- * where sum is the FNV-1a hash of the bytes received beyond the words, 0 if there were none. A line
- * that makes no sense: = error REASON.
+ *   = done VALUE SECOND [w=N,N,N,N,N,N caps=N,N,N,N sum=N]
+ * with words where there are any; sum is the FNV-1a hash of the bytes received beyond them, 0 if
+ * there were none. A line that makes no sense: = error REASON.
  */
 #include "kernel/lib/string.h"
 #include "user/libos/console.h"
@@ -76,6 +76,10 @@ static void report(const struct job *job)
         printf("= blocked\n");
         return;
     }
+    if (!job->has_words) {
+        printf("= done %ld 0x%lx\n", job->result.value, job->result.second);
+        return;
+    }
     if (job->result.value > 0 && info_bytes((uint64_t)job->result.value) > 0 && job->extra &&
         received_bytes(job)) {
         sum = hash(job->receive_buffer, info_bytes((uint64_t)job->result.value));
@@ -88,6 +92,7 @@ static void report(const struct job *job)
 
 static void do_job(uint64_t k, struct job *job, enum job_kind kind)
 {
+    job->has_words = kind == JOB_IPC || kind == JOB_OWN;
     job->kind = kind;
     if (k == 0) {
         job_run(job);

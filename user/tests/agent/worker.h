@@ -23,6 +23,7 @@ struct job {
     uint64_t arguments[JOB_ARGUMENTS];
     uint64_t info, timeout; /* of a message; endpoint in arguments[0] */
     bool extra;             /* pass the struct message */
+    bool has_words;         /* the report shows them */
     struct words words;
     struct message message;
     struct result result;

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * busy [SECONDS]: user code that does nothing but look at its registers, for NMIs and interrupts to
- * strike. A timer of its own and a twin in another space add wake-ups and switches. Prints a
- * line for each difference, progress once a second, and what the kernel counted meanwhile.
+ * strike, for so long or until a line is typed. A timer of its own and a twin in another space add
+ * wake-ups and switches. Prints a line for each difference, progress once a second, and what the
+ * kernel counted meanwhile.
  */
 #include "kernel/lib/string.h"
+#include "user/libos/console.h"
 #include "user/libos/number.h"
 #include "user/libos/print.h"
 #include "user/libos/probe.h"
@@ -12,7 +14,8 @@
 #include "user/libos/syscall.h"
 #include "user/libos/thread.h"
 
-#define SECOND 1000000000UL
+#define SECOND   1000000000UL
+#define FOR_EVER (1UL << 32) /* seconds */
 
 static uint64_t count(enum kernel_info_kind kind)
 {
@@ -85,7 +88,7 @@ static struct shared *start_helpers(volatile uint64_t *ticks)
 
 int main(int argc, char **argv)
 {
-    uint64_t seconds = 10;
+    uint64_t seconds = FOR_EVER;
     static volatile uint64_t ticks;
     unsigned differences = 0, missed = probe_self_test();
     uint64_t looks = 0, start = sys_clock().second, next = start + SECOND;
@@ -99,6 +102,9 @@ int main(int argc, char **argv)
     printf("busy: ready\n");
     for (uint64_t now = start; now < start + seconds * SECOND; now = sys_clock().second) {
         differences += look(++looks);
+        if (looks % 64 == 0 && console_poll() > 0) {
+            break;
+        }
         if (now >= next) {
             next += SECOND;
             printf("busy: %lu looks, %lu ticks\n", looks, ticks);
