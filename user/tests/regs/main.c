@@ -166,7 +166,7 @@ static void try_good(void)
 static void try_waits(void)
 {
     static struct message message;
-    const uint64_t extra = INFO_EXTRA, at = (uint64_t)&message, soon = 200000;
+    const uint64_t extra = INFO_EXTRA, at = (uint64_t)&message, soon = 200000, late = 60000000000;
     const struct call calls[] = {
         GOOD(sleep, soon),
         WAIT("wait", wait, 0, ACT_SIGNAL, 0, notification, TIMEOUT_NONE),
@@ -174,7 +174,7 @@ static void try_waits(void)
         WAIT("wait, cancelled", wait, E_CANCELED, ACT_CANCEL, 0, notification, TIMEOUT_NONE),
         WAIT("suspended", thread_suspend, 0, ACT_RESUME, 0, 0),
         WAIT("call, fast", call, 0, ACT_SERVE, PROBE_WORDS, endpoint, 0),
-        WAIT("call, slow", call, 0, ACT_SERVE, PROBE_WORDS, endpoint, extra, at, 50 * soon),
+        WAIT("call, slow", call, 0, ACT_SERVE, PROBE_WORDS, endpoint, extra, at, late),
         CALL("call, timed out", call, E_TIMEOUT, endpoint, extra, 0, soon),
         WAIT("call, cancelled", call, E_CANCELED, ACT_CANCEL, 0, endpoint, 0),
         WAIT("send", send, 0, ACT_RECEIVE, 0, endpoint, 0),
