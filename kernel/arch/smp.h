@@ -40,6 +40,6 @@ bool smp_core_present(unsigned core);
  * Where a started core goes on, in kernel/arch/core.c: on its kernel stack, IF=0, with the kernel's
  * page tables and boot's descriptor table, no IDT yet, so no NMI may be sent to it (N8).
  */
-_Noreturn void core_start(unsigned core);
+_Noreturn void core_start(unsigned id);
 
 #endif

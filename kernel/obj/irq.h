@@ -15,8 +15,6 @@
 #define IRQ_LINE_NMI 256 /* the external NMI */
 #define IRQ_LINES    257
 
-extern struct object irq_object;
-
 /* Once, after ioapic_init(). */
 void irq_init(const struct acpi_info *acpi);
 /* Outermost level, IF=1: a device's vector was recorded. */

@@ -18,8 +18,7 @@
 
 static const struct object_ops ops[OBJ_TYPE_COUNT] = {
     [OBJ_THREAD] = {0 /* THREAD_MEMORY */, LINK_IN_TREE, thread_destroy, NULL},
-    [OBJ_SPACE] = {sizeof(struct space), offsetof(struct space, reap_next), space_destroy,
-                   NULL},
+    [OBJ_SPACE] = {sizeof(struct space), offsetof(struct space, reap_next), space_destroy, NULL},
     [OBJ_ENDPOINT] = {sizeof(struct endpoint), offsetof(struct endpoint, reap_next),
                       endpoint_destroy, NULL},
     [OBJ_NOTIFICATION] = {sizeof(struct notification), LINK_IN_TREE, notification_destroy, NULL},

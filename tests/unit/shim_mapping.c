@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* What the memory objects and mappings need of the rest of the kernel, for test_mapping.py. */
-#include <stdlib.h>
-#include <string.h>
 #include "kernel/mm/frames.h"
 #include "kernel/mm/init.h"
 #include "kernel/obj/cap.h"
@@ -11,8 +9,10 @@
 #include "kernel/obj/quota.h"
 #include "kernel/obj/window.h"
 #include "kernel/syscall.h"
+#include <stdlib.h>
+#include <string.h>
 
-#define FRAMES 8192 /* physical memory; test_mapping.py knows */
+#define FRAMES     8192 /* physical memory; test_mapping.py knows */
 #define ALL_RIGHTS 0x1e0003
 
 uint64_t host_memory;
@@ -38,7 +38,10 @@ void object_init(struct object *object, enum object_type type, struct quota *quo
     object->references = 1;
     object->quota = quota;
 }
-void object_ref(struct object *object) { object->references++; }
+void object_ref(struct object *object)
+{
+    object->references++;
+}
 void object_unref(struct object *object)
 {
     if (--object->references == 0) {
@@ -77,7 +80,11 @@ int cap_insert(struct space *to, struct object *object, uint32_t rights, uint64_
     }
     return E_NOMEM;
 }
-uint32_t cap_type_rights(enum object_type type) { (void)type; return ALL_RIGHTS; }
+uint32_t cap_type_rights(enum object_type type)
+{
+    (void)type;
+    return ALL_RIGHTS;
+}
 int64_t cap_publish(struct thread *thread, struct object *object)
 {
     return cap_insert(space, object, ALL_RIGHTS, 0, NULL, 0, &thread->frame.rdx);
@@ -110,7 +117,11 @@ bool cap_table_empty(struct core *c, struct thread *t, struct space *s)
     (void)c, (void)t, (void)s;
     return true;
 }
-bool window_shrink(struct space *s) { (void)s; return false; }
+bool window_shrink(struct space *s)
+{
+    (void)s;
+    return false;
+}
 bool thread_quit(struct core *c, struct thread *t, struct thread *o)
 {
     (void)c, (void)t, (void)o;
@@ -124,8 +135,15 @@ void tlb_invalidate(const struct space *s, uint64_t address, uint64_t pages)
 {
     (void)s, (void)address, (void)pages;
 }
-void page_root_leave(uint64_t root) { (void)root; }
-bool device_memory_allowed(uint64_t base, uint64_t bytes) { (void)base; return bytes != 0; }
+void page_root_leave(uint64_t root)
+{
+    (void)root;
+}
+bool device_memory_allowed(uint64_t base, uint64_t bytes)
+{
+    (void)base;
+    return bytes != 0;
+}
 static int restarted;
 void syscall_restart(struct core *c, struct thread *thread)
 {
@@ -144,7 +162,8 @@ void start(uint64_t bytes, int chance_of_preemption)
     core.pending = 0;
     host_memory = (uint64_t)block;
     memset(block, 0xa5, FRAMES * PAGE_SIZE);
-    while (frames_take(0) != 0) { /* what the last run left */ }
+    while (frames_take(0) != 0) { /* what the last run left */
+    }
     memset(table, 0, sizeof(table));
     frames_init(table, FRAMES);
     frames_add(PAGE_SIZE, (FRAMES - 1) * PAGE_SIZE);
@@ -182,7 +201,10 @@ bool stop(void) /* true while there is more to do */
     return !done;
 }
 uint64_t used(void);
-uint64_t used(void) { return account->used; }
+uint64_t used(void)
+{
+    return account->used;
+}
 uint64_t limit(uint64_t bytes);
 uint64_t limit(uint64_t bytes)
 {
@@ -213,9 +235,15 @@ int64_t call(call_fn *function, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t 
     return result;
 }
 uint64_t rdx(void);
-uint64_t rdx(void) { return self.frame.rdx; }
+uint64_t rdx(void)
+{
+    return self.frame.rdx;
+}
 int64_t drop(uint64_t handle);
-int64_t drop(uint64_t handle) { return cap_remove(&core, &self, &caps[handle], handle); }
+int64_t drop(uint64_t handle)
+{
+    return cap_remove(&core, &self, &caps[handle], handle);
+}
 uint64_t copy(uint64_t handle, uint32_t rights);
 uint64_t copy(uint64_t handle, uint32_t rights)
 {

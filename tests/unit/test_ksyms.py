@@ -6,13 +6,14 @@ from __future__ import annotations
 import bisect
 import ctypes
 import importlib.util
+import json
 import subprocess
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from native import TOP, library
+from host_c import TOP, build
 
 TEXT = 4096
 
@@ -28,12 +29,18 @@ def tool() -> Any:
     return module
 
 
-def load(folder: Path, text: str) -> Any:
-    """kernel/debug/ksyms.c with the table TEXT, for a kernel text of TEXT bytes."""
-    source = folder / "table.S"
-    marks = ".globl __text_start, __text_end\n.text\n__text_start: .skip {}\n__text_end: nop\n"
-    source.write_text(text + marks.format(TEXT))
-    lib = ctypes.CDLL(str(library(folder / "ksyms.so", [source, TOP / "kernel/debug/ksyms.c"])))
+MARKS = f"""
+.globl __text_start, __text_end
+.text
+__text_start: .skip {TEXT}
+__text_end: nop
+"""
+
+
+def load(folder: Path, table: str) -> Any:
+    """kernel/debug/ksyms.c with TABLE, as assembly, for a kernel text of TEXT bytes."""
+    lines = json.dumps(table.replace("/*", "#").replace("*/", "") + MARKS)
+    lib = build(folder, ["kernel/debug/ksyms.c"], f"__asm__({lines});\n", prelude="")
     lib.ksym_lookup.restype = ctypes.c_char_p
     lib.ksym_lookup.argtypes = [ctypes.c_uint64, ctypes.POINTER(ctypes.c_uint64)]
     return lib
