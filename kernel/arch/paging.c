@@ -46,36 +46,68 @@ static uint64_t table_rights(uint64_t address)
     return PTE_PRESENT | PTE_WRITE | (address >> 63 ? 0 : PTE_USER);
 }
 
-bool page_set(const struct page_table *table, uint64_t address, unsigned level, uint64_t entry)
+void page_give_back(const struct page_table *table, uint64_t address)
+{
+    uint64_t frames[TABLE_LEVELS - 1];
+    unsigned count = page_detach(table, address, frames);
+
+    while (count > 0) {
+        frame_free(table->quota, frames[--count], 0);
+    }
+}
+
+void page_write(uint64_t *entry, uint64_t value)
+{
+    if (*entry == 0) {
+        ++*count_of(entry);
+    }
+    *entry = value;
+}
+
+uint64_t page_take(uint64_t *entry)
+{
+    uint64_t value = *entry;
+
+    if (value != 0) {
+        *entry = 0;
+        --*count_of(entry);
+    }
+    return value;
+}
+
+uint64_t *page_reach(const struct page_table *table, uint64_t address, unsigned level,
+                     unsigned *found)
 {
     unsigned at;
-    uint64_t *place = page_find(table, address, &at);
+    uint64_t *entry = page_find(table, address, &at);
 
-    while (at > level) {
+    while (at > level && !(*entry & PTE_PRESENT)) {
         uint64_t below = frame_alloc(table->quota, 0);
 
         if (below == 0) {
-            uint64_t frames[TABLE_LEVELS - 1];
-            unsigned count = page_detach(table, address, frames);
-
-            while (count > 0) { /* made just now, so that no TLB has heard of them */
-                frame_free(table->quota, frames[--count], 0);
-            }
-            return false;
+            page_give_back(table, address);
+            return NULL;
         }
-        *place = below | table_rights(address);
-        ++*count_of(place);
-        place = entry_in(below, address, --at);
+        page_write(entry, below | table_rights(address));
+        entry = entry_in(below, address, --at);
     }
-    if (*place == 0) {
-        ++*count_of(place);
+    if (found != NULL) {
+        *found = at;
     }
-    *place = entry;
-    return true;
+    return entry;
 }
 
-/* Where the entry after the one of `address` begins, or `end` if that comes first. */
-static uint64_t next_address(uint64_t address, uint64_t end, unsigned level)
+bool page_set(const struct page_table *table, uint64_t address, unsigned level, uint64_t entry)
+{
+    uint64_t *place = page_reach(table, address, level, NULL);
+
+    if (place != NULL) {
+        page_write(place, entry);
+    }
+    return place != NULL;
+}
+
+uint64_t page_next(uint64_t address, uint64_t end, unsigned level)
 {
     uint64_t next = (address & ~(level_size(level) - 1)) + level_size(level);
 
@@ -87,15 +119,10 @@ uint64_t page_clear_some(const struct page_table *table, uint64_t address, uint6
 {
     unsigned level;
     uint64_t *entry = page_find(table, address, &level);
-    uint16_t *count = count_of(entry);
 
     do {
-        if (*entry != 0) {
-            *entry = 0;
-            --*count;
-        }
-        entry++;
-        address = next_address(address, end, level);
+        page_take(entry++);
+        address = page_next(address, end, level);
     } while (level == 1 && --budget > 0 && address < end && address % LARGE_PAGE_SIZE != 0);
     return address;
 }
@@ -111,7 +138,7 @@ uint64_t page_protect_some(const struct page_table *table, uint64_t address, uin
             *entry = (*entry & ~(PTE_WRITE | PTE_NX)) | rights;
         }
         entry++;
-        address = next_address(address, end, level);
+        address = page_next(address, end, level);
     } while (level == 1 && --budget > 0 && address < end && address % LARGE_PAGE_SIZE != 0);
     return address;
 }

@@ -44,7 +44,18 @@ static inline uint64_t level_size(unsigned level)
 
 /* The lowest entry that there is for an address, and its level. */
 uint64_t *page_find(const struct page_table *table, uint64_t address, unsigned *level);
-/* Write the entry of `level`, making the tables above it; false = no memory, nothing changed. */
+/*
+ * The entry of `level`, the tables above it made, or that of a large page which is there already (then
+ * *found, which may be NULL, is its level). NULL = no memory, nothing changed.
+ */
+uint64_t *page_reach(const struct page_table *table, uint64_t address, unsigned level,
+                     unsigned *found);
+/* Write an entry that one of these returned; empty one, returning what it was. */
+void page_write(uint64_t *entry, uint64_t value);
+uint64_t page_take(uint64_t *entry);
+/* Where the entry after the one of `address` begins, or `end` if that comes first. */
+uint64_t page_next(uint64_t address, uint64_t end, unsigned level);
+/* Both; false = no memory. No large page is there. */
 bool page_set(const struct page_table *table, uint64_t address, unsigned level, uint64_t entry);
 /*
  * From `address` on: clear at most `budget` (> 0) entries of one table, or pass over a hole.
@@ -63,6 +74,9 @@ void page_split(uint64_t *entry, uint64_t physical);
  */
 unsigned page_detach(const struct page_table *table, uint64_t address,
                      uint64_t frames[TABLE_LEVELS - 1]);
+
+/* The same, and free them: where no TLB can know them. */
+void page_give_back(const struct page_table *table, uint64_t address);
 
 /* The kernel's own table; the upper half of every space's is a copy of its topmost entries. */
 extern struct page_table kernel_table;

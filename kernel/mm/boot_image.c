@@ -66,9 +66,8 @@ static void fill(const struct memory *memory, uint64_t at, const uint8_t *from, 
     while (bytes > 0) {
         uint64_t skip = at % PAGE_SIZE;
         uint64_t part = PAGE_SIZE - skip < bytes ? PAGE_SIZE - skip : bytes;
-        bool large;
 
-        memcpy((uint8_t *)phys_to_virt(memory_page(memory, at - skip, &large)) + skip, from, part);
+        memcpy((uint8_t *)phys_to_virt(memory_page(memory, at - skip)) + skip, from, part);
         at += part;
         from += part;
         bytes -= part;
@@ -158,7 +157,6 @@ const char *boot_image_start(struct core *core, const struct bootinfo *info,
     const struct memory *memory;
     struct boot_page *page;
     uint64_t entry;
-    bool large;
 
     if (space == NULL || thread == NULL || !thread_enter(thread, space)) {
         return NO_MEMORY;
@@ -176,7 +174,7 @@ const char *boot_image_start(struct core *core, const struct bootinfo *info,
                                 MAP_READ | MAP_WRITE) == NULL) {
         return NO_MEMORY;
     }
-    page = phys_to_virt(memory_page(memory, 0, &large));
+    page = phys_to_virt(memory_page(memory, 0));
     page->tsc_hz = machine_clock.tsc_hz;
     page->cores = 1;
     page->power = *power;

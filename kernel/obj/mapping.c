@@ -171,29 +171,49 @@ int64_t mapping_add(struct space *space, struct cap *cap, const struct map_reque
     return error;
 }
 
+/* Entries of one table, from the pages of a run. */
+static void fill_entries(uint64_t *entry, const struct memory_run *run, uint64_t pages,
+                         uint64_t rights)
+{
+    for (uint64_t i = 0; i < pages; i++) {
+        uint64_t page = run->entries ? run->entries[i] & PTE_ADDRESS : run->page + i * PAGE_SIZE;
+
+        page_write(entry + i, page | rights);
+    }
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 bool mapping_fill_some(struct mapping *mapping, uint64_t *address)
 {
     struct page_table table = space_table(mapping->space);
     uint64_t rights = mapping_rights(mapping);
-    uint64_t end = mapping_end(mapping);
+    uint64_t at = *address;
+    uint64_t left = mapping_end(mapping) - at;
 
     if (mapping->memory->kind == MEMORY_PAGED) {
-        *address = end; /* what is there comes at the first touch */
+        *address += left; /* what is there comes at the first touch */
+        return true;
     }
-    for (unsigned i = 0; i < MAPPING_STEP && *address < end; i++) {
-        uint64_t at = *address;
-        bool large;
-        uint64_t page = memory_page(mapping->memory, mapping->offset + at - mapping->node.key,
-                                    &large);
+    struct memory_run run = memory_run(mapping->memory, mapping->offset + at - mapping->node.key);
 
-        large = large && mapping->flags & MAP_LARGE && at % LARGE_PAGE_SIZE == 0 &&
-                end - at >= LARGE_PAGE_SIZE;
-        if (!page_set(&table, at, large ? 2 : 1, page | rights | (large ? PTE_LARGE : 0))) {
-            return false;
-        }
-        *address = at + (large ? LARGE_PAGE_SIZE : PAGE_SIZE);
+    if (run.large && mapping->flags & MAP_LARGE && at % LARGE_PAGE_SIZE == 0 &&
+        left >= LARGE_PAGE_SIZE) {
+        *address += LARGE_PAGE_SIZE;
+        return page_set(&table, at, 2, run.page | rights | PTE_LARGE);
     }
-    return true;
+    uint64_t *entry = page_reach(&table, at, 1, NULL);
+    uint64_t to_boundary = (LARGE_PAGE_SIZE - at % LARGE_PAGE_SIZE) / PAGE_SIZE;
+    uint64_t pages = least(least(run.pages, to_boundary), least(left / PAGE_SIZE, MAPPING_STEP));
+
+    if (entry != NULL) {
+        fill_entries(entry, &run, pages, rights);
+        *address += pages * PAGE_SIZE;
+    }
+    return entry != NULL;
 }
 
 /* --- take away --- */
@@ -356,28 +376,48 @@ static void split_at(struct space *space, uint64_t address, struct spares *spare
         page_split(entry, spares->table[--spares->tables]);
         tlb_invalidate(space, address & ~(uint64_t)(LARGE_PAGE_SIZE - 1), 1);
     }
-    if (mapping != NULL) {
-        split_mapping(mapping, spares->mapping[--spares->mappings], address);
+    split_mapping(mapping, spares->mapping[--spares->mappings], address);
+}
+
+/* At the places where a mapping is crossed; only there can a large page be. */
+static bool split(struct space *space, const uint64_t addresses[], unsigned count)
+{
+    struct page_table table = space_table(space);
+    struct spares spares = {0};
+    const uint64_t *before = NULL;
+    unsigned tables = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        const uint64_t *entry = large_crossing(&table, addresses[i]);
+
+        tables += entry != NULL && entry != before;
+        before = entry;
     }
+    bool enough = spares_take(space, &spares, count, tables);
+
+    for (unsigned i = 0; enough && i < count; i++) {
+        split_at(space, addresses[i], &spares);
+    }
+    spares_give(space, &spares);
+    return enough;
 }
 
 bool mapping_split(struct space *space, uint64_t from, uint64_t to)
 {
-    struct page_table table = space_table(space);
-    struct spares spares = {0};
+    uint64_t addresses[2];
+    unsigned count = 0;
+    bool enough = true;
 
     lock_acquire(&space->object.lock);
-    uint64_t *low = large_crossing(&table, from);
-    uint64_t *high = large_crossing(&table, to);
-    unsigned mappings = (crossing(space, from) != NULL) + (crossing(space, to) != NULL);
-    unsigned tables = (low != NULL) + (high != NULL && high != low);
-    bool enough = spares_take(space, &spares, mappings, tables);
-
-    if (enough) {
-        split_at(space, from, &spares);
-        split_at(space, to, &spares);
+    if (crossing(space, from) != NULL) {
+        addresses[count++] = from;
     }
-    spares_give(space, &spares);
+    if (crossing(space, to) != NULL) {
+        addresses[count++] = to;
+    }
+    if (count > 0) {
+        enough = split(space, addresses, count);
+    }
     lock_release(&space->object.lock);
     return enough;
 }

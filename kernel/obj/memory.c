@@ -14,6 +14,7 @@
 #define SLICE_COUNT_MAX  ((1ULL << SLICE_COUNT_BITS) - 1)
 
 #define LARGE_ORDER 9
+#define FREE_STEP   4 /* frames between two looks for pending work */
 #define LARGE_ENTRY (PTE_PRESENT | PTE_LARGE)
 
 static bool owns_frames(const struct memory *memory)
@@ -64,41 +65,67 @@ bool memory_put_frame(struct memory *memory, uint64_t offset, uint64_t frame)
     return page_set(&memory->frames, offset, 1, frame | PTE_PRESENT);
 }
 
-/* A whole large page at once, still to be zeroed; false if none is to be had. */
-static bool put_large(struct memory *memory, uint64_t offset)
+/* A whole large page at once, still to be zeroed; its entry, or NULL if none is to be had. */
+static uint64_t *put_large(struct memory *memory, uint64_t offset)
 {
     if (offset % LARGE_PAGE_SIZE != 0 || memory->bytes - offset < LARGE_PAGE_SIZE) {
-        return false;
+        return NULL;
     }
     uint64_t block = frame_alloc_dirty(memory->object.quota, LARGE_ORDER);
 
     if (block == 0) {
-        return false;
+        return NULL;
     }
-    if (!page_set(&memory->frames, offset, 2, block | LARGE_ENTRY)) {
+    uint64_t *entry = page_reach(&memory->frames, offset, 2, NULL);
+
+    if (entry == NULL) {
         frame_free(memory->object.quota, block, LARGE_ORDER);
+        return NULL;
+    }
+    page_write(entry, block | LARGE_ENTRY);
+    return entry;
+}
+
+static void zero_part(uint64_t large_entry, uint64_t offset)
+{
+    uint64_t page = (large_entry & PTE_ADDRESS) + offset % LARGE_PAGE_SIZE;
+
+    memset(phys_to_virt(page), 0, PAGE_SIZE);
+}
+
+/* The next page of a tree of frames: part of a large one, if there is or can be one, or by itself. */
+static bool fill_tree(struct memory *memory, uint64_t offset)
+{
+    unsigned level = 2;
+    uint64_t *entry = put_large(memory, offset);
+
+    if (entry == NULL) {
+        entry = page_reach(&memory->frames, offset, 1, &level);
+    }
+    if (entry == NULL) {
         return false;
     }
-    return true;
+    if (level > 1) {
+        zero_part(*entry, offset);
+        return true;
+    }
+    uint64_t page = frame_alloc(memory->object.quota, 0);
+
+    if (page != 0) {
+        page_write(entry, page | PTE_PRESENT);
+    }
+    return page != 0;
 }
 
 bool memory_fill_some(struct memory *memory)
 {
-    uint64_t offset = memory->filled;
-    bool large;
-
-    put_large(memory, offset);
-    uint64_t page = memory_page(memory, offset, &large);
-
-    if (page != 0) { /* part of a large page */
-        memset(phys_to_virt(page), 0, PAGE_SIZE);
-    } else {
-        page = frame_alloc(memory->object.quota, 0);
-        if (page == 0) {
+    if (memory->frames.levels > 0) {
+        if (!fill_tree(memory, memory->filled)) {
             return false;
         }
-        if (!memory_put_frame(memory, offset, page)) {
-            frame_free(memory->object.quota, page, 0);
+    } else {
+        memory->frames.root = frame_alloc(memory->object.quota, 0);
+        if (memory->frames.root == 0) {
             return false;
         }
     }
@@ -106,26 +133,51 @@ bool memory_fill_some(struct memory *memory)
     return true;
 }
 
-uint64_t memory_page(const struct memory *memory, uint64_t offset, bool *large)
+/* In a tree of frames. */
+static struct memory_run find_run(const struct memory *memory, uint64_t offset)
 {
-    *large = false;
-    if (!owns_frames(memory)) {
-        uint64_t page = memory->base + offset;
-
-        *large = page % LARGE_PAGE_SIZE == 0 && memory->bytes - offset >= LARGE_PAGE_SIZE;
-        return page;
-    }
-    if (memory->frames.levels == 0) {
-        return memory->frames.root;
-    }
     unsigned level;
-    uint64_t entry = *page_find(&memory->frames, offset, &level);
+    const uint64_t *entry = page_find(&memory->frames, offset, &level);
+    uint64_t skip = offset % LARGE_PAGE_SIZE;
+    struct memory_run run = {.pages = (LARGE_PAGE_SIZE - skip) / PAGE_SIZE};
 
-    if (level == 1 || entry == 0) {
-        return entry & PTE_ADDRESS;
+    if (*entry == 0) {
+        run.pages = 0;
+    } else if (level == 1) {
+        run.entries = entry;
+    } else {
+        run.page = (*entry & PTE_ADDRESS) + skip;
+        run.large = skip == 0;
     }
-    *large = offset % LARGE_PAGE_SIZE == 0;
-    return (entry & PTE_ADDRESS) + offset % LARGE_PAGE_SIZE;
+    return run;
+}
+
+struct memory_run memory_run(const struct memory *memory, uint64_t offset)
+{
+    uint64_t left = (memory->bytes - offset) / PAGE_SIZE;
+    struct memory_run run = {.pages = left};
+
+    if (!owns_frames(memory)) {
+        run.page = memory->base + offset;
+        run.large = run.page % LARGE_PAGE_SIZE == 0 && left >= LARGE_PAGE_SIZE / PAGE_SIZE;
+    } else if (memory->frames.levels == 0) {
+        run.page = memory->frames.root;
+        run.pages = run.page != 0;
+    } else {
+        run = find_run(memory, offset);
+        run.pages = run.pages < left ? run.pages : left;
+    }
+    return run;
+}
+
+uint64_t memory_page(const struct memory *memory, uint64_t offset)
+{
+    struct memory_run run = memory_run(memory, offset);
+
+    if (run.pages == 0) {
+        return 0;
+    }
+    return run.entries != NULL ? *run.entries & PTE_ADDRESS : run.page;
 }
 
 /* --- parts of objects --- */
@@ -160,23 +212,24 @@ int64_t memory_slice(struct thread *self, struct cap *cap, uint64_t first, uint6
 
 /* --- the end --- */
 
-/* Give the frames of one entry back, or pass over a hole; with them the tables that become empty. */
+/* Give some frames back, or pass over a hole; with them the tables that become empty. */
 static void free_some(struct memory *memory)
 {
     struct page_table *table = &memory->frames;
-    uint64_t frames[TABLE_LEVELS - 1];
-    unsigned level;
-    uint64_t entry = *page_find(table, memory->freed, &level);
-    uint64_t next = page_clear_some(table, memory->freed, memory->bytes, 1);
-    unsigned count = page_detach(table, memory->freed, frames);
+    uint64_t from = memory->freed;
+    unsigned level, count = 0;
+    uint64_t *entry = page_find(table, from, &level);
 
-    if (entry != 0) {
-        frame_free(table->quota, entry & PTE_ADDRESS, level == 1 ? 0 : LARGE_ORDER);
-    }
-    while (count > 0) {
-        frame_free(table->quota, frames[--count], 0);
-    }
-    memory->freed = next;
+    do {
+        uint64_t value = page_take(entry++);
+
+        if (value != 0) {
+            frame_free(table->quota, value & PTE_ADDRESS, level == 1 ? 0 : LARGE_ORDER);
+        }
+        memory->freed = page_next(memory->freed, memory->bytes, level);
+    } while (level == 1 && ++count < FREE_STEP && memory->freed < memory->bytes &&
+             memory->freed % LARGE_PAGE_SIZE != 0);
+    page_give_back(table, from);
 }
 
 /* With the last capability the last mapping has gone, so no TLB knows any of the frames. */

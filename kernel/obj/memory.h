@@ -60,8 +60,17 @@ struct memory *memory_new(struct quota *quota, enum memory_kind kind, uint64_t b
 bool memory_fill_some(struct memory *memory);
 /* A frame for one page of a PAGED object that has none there; false = no memory for tables. */
 bool memory_put_frame(struct memory *memory, uint64_t offset, uint64_t frame);
-/* Physical address of the page at `offset`, 0 = absent; *large if a 2 MiB page begins there. */
-uint64_t memory_page(const struct memory *memory, uint64_t offset, bool *large);
+
+/* The pages from some offset on, as far as one look tells. */
+struct memory_run {
+    uint64_t pages;          /* 0 = the first is absent */
+    const uint64_t *entries; /* each one's frame (PTE_ADDRESS of it, 0 = absent), or NULL: */
+    uint64_t page;           /* physical address of the first, the others follow it */
+    bool large;              /* a whole large page begins there */
+};
+struct memory_run memory_run(const struct memory *memory, uint64_t offset);
+/* Physical address of the page at `offset`, 0 = absent. */
+uint64_t memory_page(const struct memory *memory, uint64_t offset);
 
 /* The part of its object that a capability names, in bytes. */
 void memory_cap_range(const struct cap *cap, uint64_t *first, uint64_t *bytes);

@@ -110,25 +110,23 @@ static uint64_t source_page(const struct cap *cap, uint64_t offset)
 {
     const struct memory *memory = (const struct memory *)cap->object;
     uint64_t first, bytes;
-    bool large;
 
     memory_cap_range(cap, &first, &bytes);
     if (offset % PAGE_SIZE != 0 || offset >= bytes || memory->kind == MEMORY_DEVICE) {
         return 0;
     }
-    return memory_page(memory, first + offset, &large);
+    return memory_page(memory, first + offset);
 }
 
 /* Put the frame where nothing is yet. */
 static int64_t supply(struct memory *memory, uint64_t offset, uint64_t frame)
 {
     int64_t error = E_OK;
-    bool large;
 
     lock_acquire(&memory->object.lock);
     if (memory->object.dying) {
         error = E_DEAD;
-    } else if (memory_page(memory, offset, &large) != 0) {
+    } else if (memory_page(memory, offset) != 0) {
         error = E_BUSY;
     } else if (!memory_put_frame(memory, offset, frame)) {
         error = E_NOMEM;

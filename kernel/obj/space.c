@@ -110,14 +110,13 @@ static enum space_fault resolve(struct space *space, uint64_t address, uint64_t 
 {
     struct page_table table = space_table(space);
     struct mapping *mapping = mapping_from(space, address);
-    bool large;
 
     if (mapping == NULL || address < mapping->node.key || !access_allowed(mapping, error)) {
         return SPACE_FAULT_NONE;
     }
     *offset = mapping->offset + (address - mapping->node.key);
     *memory = mapping->memory;
-    uint64_t page = memory_page(mapping->memory, *offset, &large);
+    uint64_t page = memory_page(mapping->memory, *offset);
 
     if (page == 0) {
         return mapping->memory->pager ? SPACE_FAULT_PAGER : SPACE_FAULT_NONE;

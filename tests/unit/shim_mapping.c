@@ -270,10 +270,9 @@ int64_t slice(uint64_t handle, uint64_t first, uint64_t count)
 uint64_t page_of(uint64_t handle, uint64_t offset);
 uint64_t page_of(uint64_t handle, uint64_t offset)
 {
-    bool large;
     uint64_t first, bytes;
     memory_cap_range(&caps[handle], &first, &bytes);
-    return memory_page((struct memory *)caps[handle].object, first + offset, &large);
+    return memory_page((struct memory *)caps[handle].object, first + offset);
 }
 int fault(uint64_t address, uint64_t error);
 int fault(uint64_t address, uint64_t error)
