@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from onestack.machine import Machine
 
 ANSWER = r"(?m)^= ([^\r\n]*)[\r\n]"
-DONE = re.compile(r"done (-?\d+) (0x\w+) w=(\S+) caps=(\S+) sum=(0x\w+)")
+DONE = re.compile(r"done (-?\d+) (0x\w+)(?: w=(\S+) caps=(\S+) sum=(0x\w+))?")
 READY = "agent: ready"
 
 # kernel/abi/error.h
@@ -64,6 +64,8 @@ class Agent:
         found = DONE.fullmatch(answer)
         if found is None:
             raise AgentError(f"{line}: {answer}")
+        if found[3] is None:
+            return Result(int(found[1]), int(found[2], 0), (), (), 0)
         words, caps = (tuple(int(n, 0) for n in found[i].split(",")) for i in (3, 4))
         return Result(int(found[1]), int(found[2], 0), words, caps, int(found[5], 0))
 
