@@ -138,9 +138,10 @@
     END timed_spin
 
     FUNCTION timed_stamps
-1:  rdtsc
-    mov %eax, (%rdi)
-    cmpl $0, (%rsi)
+    rdtsc
+1:  mov %eax, (%rdi)
+    rdtsc
+    cmpl $0, (%rsi) /* before the stamp is kept: it may be one from after the stop */
     je 1b
     ret
     END timed_stamps
