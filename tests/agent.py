@@ -12,6 +12,10 @@ ANSWER = r"(?m)^= ([^\r\n]*)[\r\n]"
 DONE = re.compile(r"done (-?\d+) (0x\w+)(?: w=(\S+) caps=(\S+) sum=(0x\w+))?")
 READY = "agent: ready"
 
+FOR_EVER = 2**64 - 1
+RIGHT_ALL = 0x01FFFFFF
+INFO_BYTES = 0x1FFFF
+
 # kernel/abi/error.h
 E_BADCAP, E_RIGHTS, E_INVAL, E_FAULT, E_NOMEM, E_AGAIN = -2, -3, -4, -5, -6, -7
 E_TIMEOUT, E_CANCELED, E_DEAD, E_BUSY, E_PRIO, E_OVERLAP = -8, -9, -10, -11, -12, -13
@@ -23,13 +27,31 @@ class AgentError(AssertionError):
 
 @dataclass(frozen=True)
 class Result:
-    """What a system call returned: rax, rdx, message words, handles, hash of the bytes."""
+    """What a system call returned: rax, rdx; of a message its words, handles, hash of the bytes."""
 
     value: int
     second: int
-    words: tuple[int, ...]
-    caps: tuple[int, ...]
-    sum: int
+    words: tuple[int, ...] = ()
+    caps: tuple[int, ...] = ()
+    sum: int = 0
+
+    @property
+    def label(self) -> int:
+        """A received message's."""
+        return self.value >> 32 if self.value > 0 else 0
+
+    @property
+    def bytes(self) -> int:
+        """How many a received message had beyond its words."""
+        return self.value & INFO_BYTES if self.value > 0 else 0
+
+
+def fnv(data: bytes) -> int:
+    """The hash that Result.sum is: FNV-1a, 32 bits."""
+    value = 2166136261
+    for byte in data:
+        value = (value ^ byte) * 16777619 & 0xFFFFFFFF
+    return value
 
 
 @dataclass(frozen=True)
@@ -47,9 +69,11 @@ class Agent:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
+        self.threads: dict[int, int] = {}  # by worker: our handle of its thread
         self.space, self.thread, self.quota = self.own(0)
 
-    def _ask(self, line: str) -> str:
+    def ask(self, line: str) -> str:
+        """Send a line; what is answered, without its mark. AgentError if that is an error."""
         self.machine.console.send_line(line)
         self.machine.console.expect(ANSWER)
         answer = self.machine.console.match[1]
@@ -58,14 +82,14 @@ class Agent:
         return answer
 
     def _job(self, line: str) -> Result | None:
-        answer = self._ask(line)
+        answer = self.ask(line)
         if answer == "blocked":
             return None
         found = DONE.fullmatch(answer)
         if found is None:
             raise AgentError(f"{line}: {answer}")
         if found[3] is None:
-            return Result(int(found[1]), int(found[2], 0), (), (), 0)
+            return Result(int(found[1]), int(found[2], 0))
         words, caps = (tuple(int(n, 0) for n in found[i].split(",")) for i in (3, 4))
         return Result(int(found[1]), int(found[2], 0), words, caps, int(found[5], 0))
 
@@ -122,15 +146,17 @@ class Agent:
 
     def worker(self, priority: int, ceiling: int) -> int:
         """A new worker in the agent's space: its number."""
-        return int(self._ask(f"worker {priority} {ceiling}").split()[0])
+        number, thread = (int(n, 0) for n in self.ask(f"worker {priority} {ceiling}").split())
+        self.threads[number] = thread
+        return number
 
     def twin(self, priority: int, ceiling: int) -> Twin:
         """A new worker in a space of its own."""
-        return Twin(*(int(n, 0) for n in self._ask(f"twin {priority} {ceiling}").split()))
+        return Twin(*(int(n, 0) for n in self.ask(f"twin {priority} {ceiling}").split()))
 
     def drop(self, worker: int) -> None:
         """End a worker."""
-        self._ask(f"drop {worker}")
+        self.ask(f"drop {worker}")
 
     def free(self, quota: int | None = None) -> int:
         """Bytes left in an account (the agent's own)."""

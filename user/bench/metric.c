@@ -22,17 +22,18 @@ void metric_report(const struct metric *metric)
     uint64_t mean = metric->samples ? metric->sum * 100 / metric->samples : 0;
 
     if (metric->samples == 0) {
-        printf("bench: %s was not measured\n", metric->name);
+        printf("bench failed: %s was not measured\n", metric->name);
         metric_failures++;
         return;
     }
-    printf("bench %s %lu %lu.%02lu %lu %lu\n", metric->name, metric->min, mean / 100, mean % 100,
+    printf("bench: %s %s %lu %lu.%02lu %lu %lu\n", metric->name,
+           metric->unit ? metric->unit : "instructions", metric->min, mean / 100, mean % 100,
            metric->max, metric->samples);
 }
 
-void metric_report_one(const char *name, uint64_t value)
+void metric_report_one(const char *name, const char *unit, uint64_t value)
 {
-    struct metric metric = {.name = name};
+    struct metric metric = {.name = name, .unit = unit};
 
     metric_add(&metric, value);
     metric_report(&metric);

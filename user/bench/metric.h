@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Samples of one metric, and the line that the harness reads: `bench NAME MIN MEAN MAX SAMPLES`. */
+/* Samples of one metric, and the line that the harness reads: `bench: NAME UNIT MIN MEAN MAX SAMPLES`. */
 #ifndef ONESTACK_BENCH_METRIC_H
 #define ONESTACK_BENCH_METRIC_H
 
@@ -7,6 +7,7 @@
 
 struct metric {
     const char *name;
+    const char *unit; /* NULL: instructions */
     uint64_t min, max, sum, samples;
 };
 
@@ -14,7 +15,7 @@ void metric_add(struct metric *metric, uint64_t sample);
 /* Prints the line; one without samples is a failure and says so. */
 void metric_report(const struct metric *metric);
 /* A figure that is what it is. */
-void metric_report_one(const char *name, uint64_t value);
+void metric_report_one(const char *name, const char *unit, uint64_t value);
 /* How many reports had nothing to tell. */
 extern unsigned metric_failures;
 

@@ -39,7 +39,7 @@ static void bench_bytes(void)
         threads[i] = created.second;
     }
     after = quota_free(quota.second);
-    metric_report_one("thread.bytes", (before - after) / MANY);
+    metric_report_one("thread.bytes", "bytes", (before - after) / MANY);
     for (unsigned i = 0; i < MANY; i++) {
         sys_cap_delete(threads[i]);
     }
@@ -101,7 +101,7 @@ static void bench_blocked(void)
         die("no memory for %lu handles", WANTED);
     }
     uint64_t count = fill(endpoint, region.address);
-    metric_report_one("threads.blocked", count);
+    metric_report_one("threads.blocked", "count", count);
     for (; woken < count; woken++) {
         uint64_t start = timed_now();
         if (ipc_send(endpoint, 0, &words, NULL, 0).value < 0) {
@@ -110,7 +110,7 @@ static void bench_blocked(void)
         metric_add(&wake, timed_now() - start);
     }
     metric_report(&wake);
-    metric_report_one("threads.woken", woken);
+    metric_report_one("threads.woken", "count", woken);
     const cap_t *threads = region.address;
     for (uint64_t i = 0; i < count; i++) {
         sys_cap_delete(threads[i]);
