@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from onestack import exitcodes
 from onestack.errors import Failure, GuestError
 from onestack.machine import BootWay, Machine
 
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "pvh-q35": {"machine": "q35"},
     "pvh-pc": {"machine": "pc"},
     "iso-bios-q35": {"boot": BootWay.ISO_BIOS},
