@@ -16,7 +16,6 @@ import pytest
 from boot_kernel import run_to
 
 from onestack import exitcodes
-from onestack.bochs import BochsSpec, run_bochs
 from onestack.deadline import Deadline
 from onestack.elf import Images
 from onestack.machine import BootWay, Machine
@@ -220,15 +219,3 @@ def test_ends_although_nobody_reads_the_console(guest_of: GuestOf, tmp_path: Pat
             process.kill()
             process.wait()
         assert b"boot refused" not in ours.recv(65536), "the line was not full: nothing was tested"
-
-
-# Bochs knows CPUs that QEMU does not make.
-
-BOCHS = {"p3_katmai": "the CPU has no long mode", "corei7_haswell_4770": "the CPU lacks SMAP"}
-
-
-@pytest.mark.parametrize("cpu", BOCHS)
-def test_cpu_under_bochs(cpu: str, guest_of: GuestOf) -> None:
-    iso = guest_of({"boot": BootWay.ISO_BIOS}).spec.cdrom
-    assert iso is not None
-    assert run_bochs(BochsSpec(iso, cpu=cpu)) == f"boot refused: {BOCHS[cpu]}\n"

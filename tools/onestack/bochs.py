@@ -1,25 +1,36 @@
 # SPDX-License-Identifier: MIT
 """Bochs: a second model of the CPU, for what TCG does not raise or check.
 
-It boots CD images. A run goes on until the guest executes `xchg %bx, %bx` (Bochs' magic break, a
-nop elsewhere) or the deadline comes; there is no injection into it and no gdbstub.
+It boots CD images. The console is as good as QEMU's; there is no gdbstub, but Bochs' own debugger,
+which Debian's build always has, takes commands while the guest stands still, an NMI among them. A
+guest ends itself by `xchg %bx, %bx` (a nop elsewhere) or by switching the machine off.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
+import socket
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
-from onestack.errors import DeadlineError, OnestackError, UsageError
+from onestack.console import DEFAULT_BAD_PATTERNS, BadPattern, Console
+from onestack.deadline import Deadline
+from onestack.errors import DeadlineError, Failure, GuestError, OnestackError, UsageError
 from onestack.machine import die_with
+from onestack.watch import Watch
 
 BIOS = Path("/usr/share/bochs/BIOS-bochs-latest")
 VGA_BIOS = Path("/usr/share/bochs/VGABIOS-lgpl-latest")
 CLOCK = 100_000_000  # guest instructions in a guest second
+START_TIMEOUT = 20.0  # seconds, on a busy host
+SIGNAL_TIMEOUT = 1.0  # seconds for the debugger to heed one
+PROMPT = re.compile(rb"<bochs:\d+> $")
 
 CONFIGURATION = """\
 megs: {memory}
@@ -29,7 +40,7 @@ cpu: model={cpu}, count={cores}, ips={clock}, reset_on_triple_fault=0
 display_library: rfb, options="timeout=0"
 ata0-master: type=cdrom, path={cdrom}, status=inserted
 boot: cdrom
-com1: enabled=1, mode=file, dev={console}
+com1: enabled=1, mode=socket-client, dev=127.0.0.1:{port}
 sound: waveoutdrv=dummy, waveindrv=dummy, midioutdrv=dummy
 speaker: enabled=0
 magic_break: enabled=1
@@ -37,8 +48,6 @@ clock: sync=none
 panic: action=fatal
 log: {log}
 """
-
-COMMANDS = "c\nq\n"  # of the debugger, which Debian's Bochs always starts in
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,7 @@ class BochsSpec:
     cpu: str = "corei7_skylake_x"
     cores: int = 1
     memory: int = 256
+    bad_patterns: tuple[BadPattern, ...] = DEFAULT_BAD_PATTERNS
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, by UsageError."""
@@ -59,7 +69,7 @@ class BochsSpec:
 
 
 class BochsError(OnestackError):
-    """Bochs is absent, refused its configuration, or gave up on the guest."""
+    """Bochs is absent or did not start."""
 
 
 def _check_installed() -> None:
@@ -70,76 +80,170 @@ def _check_installed() -> None:
             raise BochsError(f"no {path}", f"Install the package {package}")
 
 
-def _run(folder: Path, timeout: float) -> int:
-    """Run Bochs on the configuration in FOLDER; return its status. DeadlineError at `timeout`."""
-    parent = os.getpid()
-    command = ["bochs", "-q", "-f", "configuration", "-rc", "commands"]
-    with (folder / "output").open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            preexec_fn=lambda: die_with(parent),  # noqa: PLW1509  (calls into libc only)
-        )
-        try:
-            return process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise DeadlineError(
-                f"the guest has not ended after {timeout:g} s under Bochs"
-            ) from None
-        finally:
-            process.kill()
-            process.wait()
+class Bochs:
+    """A running guest. Use it as a context manager; nothing is left behind.
 
-
-def run_bochs(spec: BochsSpec, timeout: float = 60.0) -> str:
-    """Boot `spec` and return what came on COM1 until the guest ended itself.
-
-    `timeout` is in seconds. Raises BochsError if Bochs does not run or panics (a triple fault is
-    one such case), DeadlineError if the guest does not end; both messages carry the console.
+    Waiting on its console ends at once when the guest does, by GuestError with Failure.EXITED.
     """
-    _check_installed()
-    with tempfile.TemporaryDirectory(prefix="onestack-") as name:
-        folder = Path(name)
-        console = folder / "console"
-        (folder / "commands").write_text(COMMANDS)
-        (folder / "configuration").write_text(
-            CONFIGURATION.format(
-                memory=spec.memory,
-                bios=BIOS,
-                vga=VGA_BIOS,
-                cpu=spec.cpu,
-                cores=spec.cores,
-                clock=CLOCK,
-                cdrom=spec.cdrom.resolve(),
-                console=console,
-                log=folder / "log",
-            )
-        )
+
+    console: Console
+
+    def __init__(self, spec: BochsSpec) -> None:
+        _check_installed()
+        self.spec = spec
+        self.watch = Watch()
+        self.folder = Path(tempfile.mkdtemp(prefix="onestack-"))
+        self.running = False
+        self._said = b""  # by the debugger since it was last asked
+        self._process: subprocess.Popen[bytes] | None = None
+        self._serial: socket.socket | None = None
         try:
-            status = _run(folder, timeout)
-        except DeadlineError as error:
-            raise DeadlineError(f"{error}: {_tail(console)}") from None
-        if status != 0:
-            raise BochsError(
-                f"Bochs ended with {status}: {_reason(folder)}; console: {_tail(console)}"
+            self._start(Deadline(START_TIMEOUT))
+        except BaseException:
+            self.close()
+            raise
+
+    # ---- life
+
+    def _start(self, deadline: Deadline) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            configuration = self.folder / "configuration"
+            configuration.write_text(self._configuration(listener.getsockname()[1]))
+            parent = os.getpid()
+            self._process = subprocess.Popen(
+                ["bochs", "-q", "-f", configuration],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                bufsize=0,
+                start_new_session=True,
+                preexec_fn=lambda: die_with(parent),  # noqa: PLW1509  (calls into libc only)
             )
-        return _text(console)
+            assert self._process.stdout is not None
+            self.watch.add(self._process.stdout.fileno(), self._take_output)
+            try:
+                self.watch.wait(listener.fileno(), deadline, "serial line from Bochs")
+            except GuestError as error:
+                raise BochsError(f"Bochs did not start: {error.detail}") from None
+            self._serial, _ = listener.accept()
+        self.console = Console(self._serial, self.watch, self.spec.bad_patterns)
+        self._wait_prompt(deadline)
+        self.resume()
 
+    def _configuration(self, port: int) -> str:
+        return CONFIGURATION.format(
+            memory=self.spec.memory,
+            bios=BIOS,
+            vga=VGA_BIOS,
+            cpu=self.spec.cpu,
+            cores=self.spec.cores,
+            clock=CLOCK,
+            cdrom=self.spec.cdrom.resolve(),
+            port=port,
+            log=self.folder / "log",
+        )
 
-def _text(path: Path) -> str:
-    return path.read_text(errors="replace") if path.exists() else ""
+    def close(self) -> None:
+        """End Bochs and remove what it left. Idempotent; the console's log stays."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    pipe.close()
+        if hasattr(self, "console"):
+            self.console.drain()
+        if self._serial is not None:
+            self._serial.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
+    def __enter__(self) -> Self:
+        """Return the machine, which runs already."""
+        return self
 
-def _tail(path: Path) -> str:
-    return repr(_text(path)[-200:])
+    def __exit__(self, *_: object) -> None:
+        """End Bochs."""
+        self.close()
 
+    # ---- the debugger
 
-def _reason(folder: Path) -> str:
-    """The first panic that Bochs has told of, before it had its log or in there."""
-    lines = (_text(folder / "output") + _text(folder / "log")).splitlines()
-    panics = [line.partition(">>PANIC<<")[2].strip() for line in lines if ">>PANIC<<" in line]
-    return panics[0] if panics else "no reason given"
+    def _take_output(self) -> None:
+        """Read what the debugger says; a prompt while the guest should run means that it ended."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        fresh = os.read(self._process.stdout.fileno(), 65536)
+        self._said += fresh
+        if not fresh:
+            self.watch.remove(self._process.stdout.fileno())
+            raise GuestError(Failure.EXITED, self._reason(), self._process.wait())
+        if self.running and PROMPT.search(self._said):
+            self.running = False
+            raise GuestError(Failure.EXITED, "magic break")
+
+    def _reason(self) -> str:
+        """Why Bochs has ended, in its own words."""
+        text = self._said.decode(errors="replace")
+        _, found, message = text.partition("exiting with the following message:\n")
+        return message.splitlines()[0] if found else "no reason given"
+
+    def _wait_prompt(self, deadline: Deadline) -> str:
+        """Wait for the prompt; return what came before it."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        while not PROMPT.search(self._said):
+            self.watch.wait(self._process.stdout.fileno(), deadline, "prompt of Bochs' debugger")
+            self._take_output()
+        said, self._said = PROMPT.sub(b"", self._said), b""
+        return said.decode(errors="replace")
+
+    def _type(self, line: str) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode() + b"\n")
+
+    def command(self, line: str, deadline: Deadline | float = 10.0) -> str:
+        """Have the debugger do something while the guest stands still; return its answer."""
+        if self.running:
+            raise UsageError("the guest runs", "pause() first")
+        self._type(line)
+        return self._wait_prompt(Deadline.of(deadline))
+
+    def pause(self, deadline: Deadline | float = 10.0) -> None:
+        """Stop the guest between two instructions."""
+        assert self._process is not None
+        deadline = Deadline.of(deadline)
+        stopped = not self.running
+        self.running = False
+        while not stopped:
+            # A debugger that has not yet begun to run the guest loses the signal.
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._wait_prompt(Deadline(min(SIGNAL_TIMEOUT, deadline.remaining)))
+                stopped = True
+            except DeadlineError:
+                deadline.check("prompt of Bochs' debugger")
+
+    def resume(self) -> None:
+        """Let the guest run."""
+        self._said = b""
+        self._type("c")
+        self.running = True
+
+    def inject_nmi(self) -> None:
+        """Interrupt the first CPU by an NMI, wherever it is; the guest runs afterwards."""
+        self.pause()
+        answer = self.command("take nmi")
+        if "Delivering NMI" not in answer:
+            raise BochsError(f"no NMI: {answer.strip()}")
+        self.resume()
+
+    def wait_end(self, deadline: Deadline | float = 30.0) -> str:
+        """Wait until the guest ends itself: "magic break", or what Bochs says of its end."""
+        try:
+            self.watch.wait(None, Deadline.of(deadline), "end of the guest under Bochs")
+        except GuestError as error:
+            if error.kind is not Failure.EXITED:
+                raise
+            self.console.drain()
+            return error.detail
+        raise AssertionError("unreachable: that wait only ends by an exception")
