@@ -268,11 +268,7 @@ bool space_destroy(struct core *core, struct thread *self, struct object *object
         return false;
     }
     set_fault(space, NULL, 0);
-    if (space->watcher != NULL) {
-        notification_signal(core, space->watcher, space->watch_bits);
-        object_unref(&space->watcher->object);
-        space->watcher = NULL;
-    }
+    notification_watch_end(core, &space->watcher, space->watch_bits);
     page_root_leave(space->cr3);
     drop_account(space);
     return true;

@@ -127,9 +127,9 @@ bool thread_quit(struct core *c, struct thread *t, struct thread *o)
     (void)c, (void)t, (void)o;
     return true;
 }
-void notification_signal(struct core *c, struct notification *n, uint64_t bits)
+void notification_watch_end(struct core *c, struct notification **watcher, uint64_t bits)
 {
-    (void)c, (void)n, (void)bits;
+    (void)c, (void)watcher, (void)bits;
 }
 void tlb_invalidate(const struct space *s, uint64_t address, uint64_t pages)
 {

@@ -399,3 +399,27 @@ def test_map_undone_at_each_allocation(fresh: Kernel, step: int) -> None:
     if result:
         assert fresh.lib.used() == before
         assert fresh.pages() == [0] * PAGES
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "needs"),
+    [
+        ("memory_create", (PAGE, 0), 2),  # the object's slab, the page
+        ("memory_create", (3 * PAGE, 0), 5),  # and a table
+        ("memory_create", (LARGE, 0), 514),  # with less, single pages are tried
+        ("memory_create", (LARGE + PAGE, 0), 516),
+        ("memory_create", (1 << 40, 3), 2),
+        ("space_create", (0,), 1),  # beside another in its slab
+        ("quota_split", (3 * PAGE,), 4),
+    ],
+)
+def test_creation_undone_at_each_allocation(
+    fresh: Kernel, call: str, arguments: tuple[int, ...], needs: int
+) -> None:
+    before = fresh.lib.used()
+    for step in [*range(min(needs, 8)), *range(max(8, needs - 6), needs)]:
+        fresh.lib.limit(before + step * PAGE)
+        assert fresh.call(call, 1, *arguments) == E_NOMEM, step
+        assert fresh.lib.used() == before, step
+    fresh.lib.limit(before + needs * PAGE)
+    assert fresh.call(call, 1, *arguments) == 0
