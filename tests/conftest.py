@@ -15,6 +15,8 @@ from onestack.elf import Images
 from onestack.machine import BootWay, MachineSpec
 from onestack.pytest_plugin import Guest, GuestOf
 
+pytest_plugins = ["agent_fixtures"]
+
 TOP = Path(__file__).resolve().parent.parent
 TOY = TOP / "build/foreign/toy.elf"
 

@@ -8,8 +8,11 @@
  *   drop K                        its end                    = 0
  *   sys K NAME ARGUMENT...        a system call by worker K; 0 is the agent's own thread
  *   ipc K NAME ENDPOINT [label=N] [w=N,N...] [bytes=N] [fill=N] [size=N] [caps=N,N...] [timeout=N]
+ *                                 [from=ADDRESS] [to=ADDRESS] [info=N]
  *                                 one of call, reply_receive, send, receive, reply. `bytes` of the
- *                                 pattern fill, fill + 1 ... beyond the words; `size`: room to receive
+ *                                 pattern fill, fill + 1 ... beyond the words; `size`: room to receive;
+ *                                 `from`, `to` (after `size`): buffers other than the worker's own;
+ *                                 `info`: more bits of the descriptor
  *   peek K ADDRESS, poke K ADDRESS VALUE
  *   own K                         words 0-2: its space, thread, quota as it names them
  *   poll K                        has it come back?
@@ -173,7 +176,9 @@ static bool set_bytes(struct job *job, uint64_t bytes, uint64_t fill)
         job->send_buffer[i] = (uint8_t)(fill + i);
     }
     job->info |= bytes;
-    job->message.send_buffer = (uint64_t)job->send_buffer;
+    if (job->message.send_buffer == 0) {
+        job->message.send_buffer = (uint64_t)job->send_buffer;
+    }
     job->extra |= bytes > 0;
     return true;
 }
@@ -218,6 +223,16 @@ static bool parse_option(struct job *job, char *text, uint64_t *fill, uint64_t *
     if ((value = value_of(text, "label")) != NULL && parse_number(value, &number)) {
         job->info |= INFO_LABEL(number);
         return true;
+    }
+    if ((value = value_of(text, "info")) != NULL && parse_number(value, &number)) {
+        job->info |= number;
+        return true;
+    }
+    if ((value = value_of(text, "from")) != NULL) {
+        return parse_number(value, &job->message.send_buffer);
+    }
+    if ((value = value_of(text, "to")) != NULL) {
+        return parse_number(value, &job->message.receive_buffer);
     }
     if ((value = value_of(text, "size")) != NULL && parse_number(value, &number)) {
         job->message.receive_size = number;

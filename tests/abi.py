@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-ABI = Path(__file__).resolve().parents[2] / "kernel/abi"
+ABI = Path(__file__).resolve().parents[1] / "kernel/abi"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: MIT
+"""Priority inheritance along chains of calls, and that it is undone in every way a call can end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from agent import READY, Agent
+from agent_support import MS, E, Page, done, give, has_failed, spawn, wait_done
+
+pytestmark = pytest.mark.machine(append="run=agent", ready=READY, shared=True)
+
+Keep = Callable[[int], int]
+
+
+@dataclass
+class Player:
+    number: int
+    thread: int
+
+
+@dataclass
+class Stage:
+    """Clients and servers at their priorities, and how to look at these."""
+
+    agent: Agent
+    page: Page
+    players: list[Player]
+    saved: list[int] = field(default_factory=list)
+
+    def save(self, server: Player) -> int:
+        """The server's caller, as a reply capability."""
+        self.saved.append(self.agent.make("reply_save", self.agent.quota, worker=server.number))
+        return self.saved[-1]
+
+    def add(self, priority: int) -> Player:
+        self.players.append(Player(*spawn(self.agent, priority)))
+        return self.players[-1]
+
+    def priority(self, player: Player) -> int:
+        return self.page.info(player.thread).priority
+
+    def serve(self, server: Player, endpoint: int, client: Player, *options: str) -> None:
+        """The client's call is with the server."""
+        assert self.agent.ipc("call", endpoint, *options, worker=client.number) is None
+        assert done(self.agent.ipc("receive", endpoint, worker=server.number)).value >= 0
+
+
+@pytest.fixture
+def stage(agent: Agent, request: pytest.FixtureRequest) -> Iterator[Stage]:
+    stage = Stage(agent, Page(agent), [])
+    yield stage
+    if not has_failed(request):
+        for player in stage.players:
+            agent.drop(player.number)
+        for handle in [*stage.saved, stage.page.memory]:
+            agent.call("cap_delete", handle)
+
+
+def test_a_server_works_at_its_client_s_priority(stage: Stage, endpoint: int) -> None:
+    client, server = stage.add(170), stage.add(140)
+    stage.serve(server, endpoint, client)
+    assert stage.priority(server) == 170
+    assert stage.page.info(server.thread).base == 140
+    assert done(stage.agent.ipc("reply", 0, worker=server.number)).value == 0
+    assert stage.priority(server) == 140
+    assert done(stage.agent.poll(client.number)).value == 0
+
+
+def test_not_below_its_own(stage: Stage, endpoint: int) -> None:
+    client, server = stage.add(140), stage.add(170)
+    stage.serve(server, endpoint, client)
+    assert stage.priority(server) == 170
+
+
+def chain(stage: Stage, endpoints: list[int], priorities: list[int]) -> list[Player]:
+    """The first one calls the second, which calls the third ..."""
+    players = [stage.add(priority) for priority in priorities]
+    for client, server, endpoint in zip(players, players[1:], endpoints, strict=False):
+        stage.serve(server, endpoint, client)
+    return players
+
+
+@pytest.fixture
+def endpoints(agent: Agent, keep: Keep) -> list[int]:
+    return [keep(agent.make("endpoint_create", agent.quota)) for _ in range(4)]
+
+
+def test_through_nested_servers(stage: Stage, endpoints: list[int]) -> None:
+    players = chain(stage, endpoints, [170, 150, 160, 140])
+    assert [stage.priority(each) for each in players] == [170] * 4
+    for server, left in ((3, [170, 170, 170, 140]), (2, [170, 170, 160, 140])):
+        assert done(stage.agent.ipc("reply", 0, worker=players[server].number)).value == 0
+        assert [stage.priority(each) for each in players] == left
+
+
+def test_a_chain_that_grows_at_its_head(stage: Stage, endpoints: list[int]) -> None:
+    """The high one comes when the rest of the chain is waiting already."""
+    middle, last, high = stage.add(150), stage.add(140), stage.add(170)
+    stage.serve(middle, endpoints[0], stage.add(145))
+    stage.save(middle)
+    stage.serve(last, endpoints[1], middle)
+    assert stage.priority(last) == 150
+    assert stage.agent.call("thread_set_priority", middle.thread, 165) == 0
+    assert stage.priority(last) == 165
+    assert stage.agent.call("thread_set_priority", middle.thread, 130) == 0
+    assert [stage.priority(each) for each in (middle, last)] == [145, 145]
+    assert stage.agent.call("thread_set_priority", stage.players[3].thread, 169) == 0
+    assert [stage.priority(each) for each in (middle, last, high)] == [169, 169, 170]
+
+
+@pytest.mark.parametrize("end", ["reply", "cancel", "timeout", "death", "drop"])
+def test_undone(stage: Stage, endpoints: list[int], end: str) -> None:
+    agent = stage.agent
+    server, last = stage.add(140), stage.add(130)
+    twin = agent.twin(170, 170)
+    there = give(agent, endpoints[0], twin)
+    option = f"timeout={200 * MS}" if end == "timeout" else ""
+    assert agent.ipc("call", there, option, worker=twin.number) is None
+    assert done(agent.ipc("receive", endpoints[0], worker=server.number)).value >= 0
+    stage.serve(last, endpoints[1], server)
+    assert [stage.priority(each) for each in (server, last)] == [170, 170]
+    if end == "reply":
+        assert done(agent.ipc("reply", 0, worker=last.number)).value == 0
+        assert done(agent.ipc("reply", 0, worker=server.number)).value == 0
+    elif end == "cancel":
+        assert agent.call("thread_cancel", twin.thread) == 0
+    elif end == "timeout":
+        assert wait_done(agent, twin.number).value == E["TIMEOUT"]
+    elif end == "death":
+        assert agent.call("thread_end", twin.thread) == 0
+    else:
+        assert agent.call("space_end", twin.space) == 0
+    lasts = 130 if end == "reply" else 140
+    assert [stage.priority(each) for each in (server, last)] == [140, lasts]
+    agent.drop(twin.number)
+
+
+def test_the_server_s_death_in_the_middle(stage: Stage, endpoints: list[int]) -> None:
+    agent = stage.agent
+    client, last = stage.add(170), stage.add(130)
+    twin = agent.twin(140, 140)
+    mine, next_one = (give(agent, endpoint, twin) for endpoint in endpoints[:2])
+    assert agent.ipc("call", endpoints[0], worker=client.number) is None
+    assert done(agent.ipc("receive", mine, worker=twin.number)).value >= 0
+    assert agent.ipc("call", next_one, worker=twin.number) is None
+    assert done(agent.ipc("receive", endpoints[1], worker=last.number)).value >= 0
+    assert stage.priority(last) == 170
+    assert agent.call("thread_end", twin.thread) == 0
+    assert done(agent.poll(client.number)).value == E["DEAD"]
+    assert stage.priority(last) == 130
+    agent.drop(twin.number)
+
+
+def test_saved_callers_count_all(stage: Stage, endpoint: int) -> None:
+    agent = stage.agent
+    server = stage.add(130)
+    clients = [stage.add(priority) for priority in (150, 170, 160)]
+    saved = []
+    for client in clients:
+        stage.serve(server, endpoint, client)
+        saved.append(stage.save(server))
+    assert stage.priority(server) == 170
+    # Whoever gives the answer, it is the saver that inherited.
+    for number, left in ((1, 160), (0, 160), (2, 130)):
+        assert done(agent.ipc("reply", saved[number])).value == 0
+        assert stage.priority(server) == left
+
+
+def test_a_saved_caller_s_new_priority(stage: Stage, endpoint: int) -> None:
+    agent = stage.agent
+    server, low, high = stage.add(130), stage.add(140), stage.add(150)
+    for client in (low, high):
+        stage.serve(server, endpoint, client)
+        stage.save(server)
+    assert agent.call("thread_set_priority", low.thread, 175) == 0
+    assert stage.priority(server) == 175
+    assert agent.call("thread_set_priority", low.thread, 131) == 0
+    assert stage.priority(server) == 150
+    assert agent.call("thread_cancel", high.thread) == 0
+    assert stage.priority(server) == 131
+
+
+def test_a_waiting_sender_s_new_priority(stage: Stage, endpoint: int) -> None:
+    agent = stage.agent
+    first, second = stage.add(150), stage.add(140)
+    for word, player in enumerate((first, second)):
+        assert agent.ipc("send", endpoint, f"w={word}", worker=player.number) is None
+    assert agent.call("thread_set_priority", second.thread, 160) == 0
+    assert done(agent.ipc("receive", endpoint)).words[0] == 1
+    assert done(agent.ipc("receive", endpoint)).words[0] == 0
+
+
+def test_ceilings(stage: Stage) -> None:
+    agent = stage.agent
+    player = stage.add(150)
+    own = stage.page.info(0)
+    assert agent.call("thread_set_priority", player.thread, own.ceiling) == 0
+    assert agent.call("thread_set_priority", player.thread, own.ceiling + 1) == E["PRIO"]
+    assert agent.call("thread_set_priority", player.thread, 256) == E["INVAL"]
+    for value, expected in (
+        (own.ceiling + 1 << 8, E["PRIO"]),
+        (140 << 8 | 141, E["INVAL"]),
+        (1 << 16, E["INVAL"]),
+    ):
+        assert agent.call("thread_create", agent.quota, agent.space, value) == expected
+    # A worker's own ceiling is what it was given, whatever its priority.
+    assert agent.call("thread_set_priority", player.thread, 151, worker=player.number) == E["PRIO"]
+    assert agent.call("thread_set_priority", player.thread, 100, worker=player.number) == 0
