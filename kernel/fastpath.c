@@ -143,12 +143,14 @@ FAST(signal)
     struct thread *self = fast_self(save_end), *waiter;
     struct cap *cap = cap_find(self->space, a0, RIGHT_NOTIFY_SIGNAL);
     struct notification *notification;
+    uint64_t bits;
 
     if (UNLIKELY(!cap)) {
         goto decline;
     }
+    bits = a1 ? a1 : cap->badge;
     notification = (struct notification *)cap->object;
-    if (UNLIKELY(!lock_try(&notification->object.lock))) {
+    if (UNLIKELY(!bits || !lock_try(&notification->object.lock))) {
         goto decline;
     }
     waiter = notification->waiters.head;
@@ -156,7 +158,7 @@ FAST(signal)
         lock_release(&notification->object.lock);
         goto decline;
     }
-    notification->bits |= a1 ? a1 : cap->badge;
+    notification->bits |= bits;
     if (waiter) {
         wait_queue_pop(&notification->waiters);
         waiter->frame.rdx = notification->bits;
