@@ -36,13 +36,13 @@
 typedef void site_fn(void);
 extern const uint8_t site_int[];
 
-/* clang-format off: it takes these for declarations */
-#define SITES(X)                                                                                \
-    X(nop)                                                                                      \
-    X(into) X(bound) X(ud1) X(cli) X(sti) X(in) X(out) X(read_cr0) X(write_cr3) X(write_dr7)    \
-        X(rdmsr) X(wrmsr) X(lgdt) X(lidt) X(lldt) X(ltr) X(sgdt) X(sidt) X(str) X(smsw) X(clts) \
-            X(invd) X(wbinvd) X(invlpg) X(swapgs) X(sysretq) X(stac) X(xsetbv) X(load_ds)       \
-                X(load_ss) X(read) X(write) X(stack_read) X(push) X(jump) X(x87)
+/* A list, which the formatter would take for declarations. */
+/* clang-format off */
+#define SITES(X)                                                                               \
+    X(nop) X(into) X(bound) X(ud1) X(cli) X(sti) X(in) X(out) X(read_cr0) X(write_cr3)         \
+    X(write_dr7) X(rdmsr) X(wrmsr) X(lgdt) X(lidt) X(lldt) X(ltr) X(sgdt) X(sidt) X(str)       \
+    X(smsw) X(clts) X(invd) X(wbinvd) X(invlpg) X(swapgs) X(sysretq) X(stac) X(xsetbv)         \
+    X(load_ds) X(load_ss) X(read) X(write) X(stack_read) X(push) X(jump) X(x87)
 /* clang-format on */
 #define DECLARE(name) site_fn site_##name;
 SITES(DECLARE)
