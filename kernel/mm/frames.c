@@ -6,6 +6,7 @@
  */
 #include "kernel/mm/frames.h"
 
+#include "kernel/debug/panic.h"
 #include "kernel/lib/lock.h"
 #include "kernel/lib/string.h"
 #include "kernel/obj/quota.h"
@@ -135,7 +136,8 @@ void frames_give(uint64_t physical, unsigned order)
     struct page_frame *frame = &frame_table[number];
 
     if (frame->kind < FRAME_USED || (frame->kind == FRAME_USED && frame->order != order)) {
-        __builtin_trap(); /* freed twice, or never taken: a kernel bug */
+        panic("frame 0x%lx of order %u given back: it is of kind %u, order %u", physical, order,
+              frame->kind, frame->order);
     }
     lock_acquire(&lock);
     frame->kind = FRAME_NONE;

@@ -4,6 +4,7 @@
  * size. What is known of a slab stands in its frame's entry, and free pieces are chained by a byte in
  * themselves, so an object has no header. Each account has slabs of its own (obj/quota.h says why).
  */
+#include "kernel/debug/panic.h"
 #include "kernel/lib/string.h"
 #include "kernel/mm/frames.h"
 #include "kernel/obj/quota.h"
@@ -88,6 +89,20 @@ void *kmem_alloc(struct quota *quota, size_t size)
     return piece == NULL ? NULL : memset(piece, 0, 64u << class);
 }
 
+/* Is the piece in the chain of free ones? */
+static bool is_free(const struct page_frame *frame, const uint8_t *page, unsigned piece)
+{
+    unsigned at = frame->first;
+
+    for (unsigned i = 0; i < frame->room; i++) {
+        if (at == piece) {
+            return true;
+        }
+        at = page[at << (SMALLEST_SHIFT + frame->order)];
+    }
+    return false;
+}
+
 void kmem_free(struct quota *quota, void *memory, size_t size)
 {
     uint64_t physical = virt_to_phys(memory);
@@ -101,11 +116,16 @@ void kmem_free(struct quota *quota, void *memory, size_t size)
     uint32_t number = (uint32_t)(physical >> PAGE_SHIFT);
 
     if (frame->kind != FRAME_SLAB || frame->order != class) {
-        __builtin_trap(); /* not an object of this size: a kernel bug */
+        panic("%zu bytes at %p given back: its frame is of kind %u, order %u", size, memory,
+              frame->kind, frame->order);
     }
+    unsigned index = (physical & (PAGE_SIZE - 1)) >> (SMALLEST_SHIFT + class);
+
     lock_acquire(&quota->slab_lock);
+    KASSERT(
+        !is_free(frame, (uint8_t *)memory - ((size_t)index << (SMALLEST_SHIFT + class)), index));
     *(uint8_t *)memory = frame->first;
-    frame->first = (uint8_t)((physical & (PAGE_SIZE - 1)) >> (SMALLEST_SHIFT + class));
+    frame->first = (uint8_t)index;
     if (frame->room++ == 0) {
         frame_list_push(&quota->slabs[class], number);
     }

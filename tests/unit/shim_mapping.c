@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What the memory objects and mappings need of the rest of the kernel, for test_mapping.py. */
+#include "kernel/debug/panic.h"
 #include "kernel/mm/frames.h"
 #include "kernel/mm/init.h"
 #include "kernel/obj/cap.h"
@@ -27,6 +28,11 @@ static uint32_t state = 1;
 static int chance; /* preemption is wanted once in so many looks, 0 = never */
 
 /* What the files under test need of the rest, as simple as can be. */
+void panic(const char *format, ...)
+{
+    (void)format;
+    abort();
+}
 static void tick(void)
 {
     state = state * 1664525 + 1013904223;

@@ -22,8 +22,10 @@ FRAMES = 2048
 PAGE = 4096
 HOLE = range(700, 703)  # frames that are not RAM
 SHIM = f"""
+#include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
+#include "kernel/debug/panic.h"
 #include "kernel/mm/frames.h"
 #include "kernel/obj/cap.h"
 #include "kernel/obj/quota.h"
@@ -65,6 +67,26 @@ void start(uint64_t limit0, uint64_t limit1, uint64_t limit2)
     accounts[1].limit = limit1;
     accounts[2].limit = limit2;
 }}
+static jmp_buf bug;
+void panic(const char *format, ...) {{ (void)format; longjmp(bug, 1); }}
+int frame_free_panics(struct quota *quota, uint64_t physical, unsigned order);
+int frame_free_panics(struct quota *quota, uint64_t physical, unsigned order)
+{{
+    if (setjmp(bug)) {{
+        return 1;
+    }}
+    frame_free(quota, physical, order);
+    return 0;
+}}
+int kmem_free_panics(struct quota *quota, void *memory, size_t size);
+int kmem_free_panics(struct quota *quota, void *memory, size_t size)
+{{
+    if (setjmp(bug)) {{
+        return 1;
+    }}
+    kmem_free(quota, memory, size);
+    return 0;
+}}
 struct quota *account(int i);
 struct quota *account(int i) {{ return &accounts[i]; }}
 uint64_t used(int i);
@@ -84,6 +106,8 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     lib.frame_free.argtypes = [pointer, u64, ctypes.c_uint]
     lib.kmem_alloc.argtypes, lib.kmem_alloc.restype = [pointer, size], pointer
     lib.kmem_free.argtypes = [pointer, pointer, size]
+    lib.frame_free_panics.argtypes = lib.frame_free.argtypes
+    lib.kmem_free_panics.argtypes = lib.kmem_free.argtypes
     lib.mm_free_bytes.restype = lib.used.restype = u64
     return lib
 
@@ -221,3 +245,21 @@ def test_all_memory_can_be_used(kernel: ctypes.CDLL) -> None:
     assert 0 not in frames
     assert kernel.frame_alloc(kernel.account(0), 0) == 0
     assert kernel.used(0) == USABLE * PAGE
+
+
+def test_what_is_not_there_cannot_be_freed(kernel: ctypes.CDLL) -> None:
+    kernel.start(100 * PAGE, 0, 0)
+    mine = kernel.account(0)
+    base = ctypes.c_uint64.in_dll(kernel, "host_memory").value
+    block = kernel.frame_alloc(mine, 2)
+    assert kernel.frame_free_panics(mine, block + PAGE, 0), "the middle of a block"
+    assert kernel.frame_free_panics(mine, block, 1), "half of it"
+    assert kernel.kmem_free_panics(mine, base + block, 64), "no slab"
+    assert not kernel.frame_free_panics(mine, block, 2)
+    assert kernel.frame_free_panics(mine, block, 2), "twice"
+    assert kernel.frame_free_panics(mine, HOLE.start * PAGE, 0), "not RAM"
+    small = kernel.kmem_alloc(mine, 64)
+    assert kernel.kmem_free_panics(mine, small, 128), "another size"
+    other = kernel.kmem_alloc(mine, 64)
+    kernel.kmem_free(mine, other, 64)
+    assert kernel.kmem_free_panics(mine, other, 64), "twice (in debug builds)"
