@@ -15,7 +15,16 @@ from onestack.cpu import cpu_state
 from onestack.elf import Images
 from onestack.execute import in_ring0, read_msr, store32, write_msr
 from onestack.machine import Machine
-from onestack.pagetables import NO_EXECUTE, PAGE, PRESENT, USER, WRITE, entry_address, regions
+from onestack.pagetables import (
+    NO_EXECUTE,
+    PAGE,
+    PRESENT,
+    USER,
+    WRITE,
+    entry_address,
+    pages,
+    regions,
+)
 
 TOP = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.machine(ready="onestack> ", shared=True)
@@ -96,6 +105,25 @@ def stopped(machine: Machine) -> Iterator[Machine]:
 def test_sound(stopped: Machine, expected: Expected) -> None:
     found = audit(stopped, expected)
     assert not found, "\n".join(map(str, found))
+
+
+@pytest.mark.parametrize(
+    "largest",
+    [
+        pytest.param(1 << 30, marks=pytest.mark.machine(memory=4096), id="1GiB-pages"),
+        pytest.param(
+            1 << 21, marks=pytest.mark.machine(memory=4096, cpu="max,-pdpe1gb"), id="2MiB-pages"
+        ),
+        pytest.param(1 << 21, marks=pytest.mark.machine(memory=20), id="20MiB-of-memory"),
+        pytest.param(1 << 21, marks=pytest.mark.machine(debug=True), id="debug"),
+    ],
+)
+def test_sound_on_other_machines(machine: Machine, expected: Expected, largest: int) -> None:
+    machine.pause()
+    found = audit(machine, expected)
+    assert not found, "\n".join(map(str, found))
+    sizes = {page.size for page in pages(machine.gdb.read_physical, machine.gdb.registers()["cr3"])}
+    assert max(sizes) == largest
 
 
 def test_sound_in_every_space(stopped: Machine, images: Images) -> None:
