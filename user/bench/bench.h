@@ -16,14 +16,18 @@
 #define BENCH_PRIORITY 100 /* policy.c gives it to bench */
 #define HIGHER         150
 
-enum role { ROLE_SERVER, ROLE_WAITER, ROLE_YIELDER };
+enum role { ROLE_SERVER, ROLE_WAITER, ROLE_YIELDER, ROLE_LOGGER };
+
+#define LOG_MAX 128
 
 /* A process in a space of its own, and what it shares with bench. */
 struct shared {
     enum role role;
-    bool fpu;                /* shall have FPU state */
-    uint64_t info;           /* of a server's answers */
-    volatile uint64_t stamp; /* a waiter's or yielder's */
+    bool fpu;                 /* shall have FPU state */
+    uint64_t info;            /* of a server's answers */
+    volatile uint64_t stamp;  /* a waiter's or yielder's */
+    volatile uint64_t logged; /* a logger\'s stamps, all of them */
+    volatile uint64_t log[LOG_MAX];
 };
 
 struct helper {
@@ -32,7 +36,10 @@ struct helper {
     struct shared *shared;
 };
 
-/* Start one; `object` is the endpoint or notification it waits at. Ends bench if it cannot. */
+/*
+ * Start one; `object` is the endpoint or notification it waits at, or the interrupt line that a
+ * logger takes over. Ends bench if it cannot.
+ */
 void helper_start(struct helper *helper, enum role role, uint64_t priority, cap_t object,
                   const struct shared *wanted);
 void helper_stop(struct helper *helper);
@@ -46,6 +53,9 @@ void measure_call(const char *name);
 
 cap_t make_endpoint(void);
 cap_t make_notification(void);
+
+/* blocker.S: what a thread without a stack runs; its argument is an endpoint. */
+void bench_blocker(void);
 
 /* The parts, in the order of the report. */
 void bench_calls(void);

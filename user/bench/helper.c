@@ -21,6 +21,25 @@ static _Noreturn void serve(const struct shared *shared)
     timed_server();
 }
 
+/* The timer's interrupts, each with its stamp. */
+static _Noreturn void log_interrupts(struct shared *shared)
+{
+    cap_t line = own.extra[HELPER_OBJECT], notification = make_notification();
+
+    if (sys_irq_bind(line, notification, 1).value < 0) {
+        die("cannot bind the line");
+    }
+    for (;;) {
+        sys_wait(notification, TIMEOUT_NONE);
+        uint64_t now = timed_now();
+        sys_irq_ack(line);
+        if (shared->logged < LOG_MAX) {
+            shared->log[shared->logged] = now;
+            shared->logged++;
+        }
+    }
+}
+
 static void helper_main(uint64_t address)
 {
     struct shared *shared = (struct shared *)address;
@@ -39,6 +58,8 @@ static void helper_main(uint64_t address)
                                           .next = SYS_wait,
                                           .next_a1 = TIMEOUT_NONE};
         timed_loop();
+    case ROLE_LOGGER:
+        log_interrupts(shared);
     case ROLE_YIELDER:
         timed_other = (struct timed_loop){
             .number = SYS_yield, .stamp = &shared->stamp, .next = SYS_yield};
