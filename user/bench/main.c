@@ -110,6 +110,6 @@ int main(int argc, char **argv)
             parts[i].run();
         }
     }
-    printf("bench: end\n");
+    metric_print();
     return metric_failures != 0;
 }
