@@ -89,8 +89,9 @@ void *kmem_alloc(struct quota *quota, size_t size)
     return piece == NULL ? NULL : memset(piece, 0, 64u << class);
 }
 
-/* Is the piece in the chain of free ones? */
-static bool is_free(const struct page_frame *frame, const uint8_t *page, unsigned piece)
+/* Is the piece in the chain of free ones? Only debug builds ask. */
+__attribute__((unused)) static bool is_free(const struct page_frame *frame, const uint8_t *page,
+                                            unsigned piece)
 {
     unsigned at = frame->first;
 
