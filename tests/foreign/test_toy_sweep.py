@@ -59,7 +59,13 @@ def test_system_call_has_both_holes_on_either_side(toy_images: Images) -> None:
     details = [cell.detail for cell in result.failures]
     assert all("user stack changed from rsp-0x" in detail for detail in details)
     # only before the first swapgs and after the last one is the NMI counted in the user's memory
-    assert ["user_tls" in detail for detail in details] == [True, False, False, False, True]
+    assert ["user_tls" in detail for detail in details] == [
+        True,
+        False,
+        False,
+        False,
+        True,
+    ]
 
 
 def test_interrupt_has_the_swapgs_hole_on_either_side(toy_images: Images) -> None:
@@ -107,7 +113,9 @@ def test_two_cpus() -> None:
     assert result.outcomes() == {"survived": 17, "corrupted": 5}
 
 
-def test_of_a_string_instruction_first_second_and_last_repetition(toy_images: Images) -> None:
+def test_of_a_string_instruction_first_second_and_last_repetition(
+    toy_images: Images,
+) -> None:
     result = sweep(COPY, NMI)
     visits = [cell.boundary for cell in result.cells]
     address = toy_images.resolve("copy_bytes")
@@ -153,10 +161,10 @@ def test_endless_loop_is_a_hang_and_where() -> None:
     assert result.failures[0].detail == "runs on at nmi_nop"
 
 
-def test_halt_with_interrupts_off_is_a_hang() -> None:
+def test_halt_with_interrupts_off_is_a_panic() -> None:
     fault = PatchFault("halt", "nmi_nop", b"\xfa\xf4", length=6)
     result = sweep(NULL, NMI, fault, limit=2)
-    assert result.outcomes() == {"hang": 2}
+    assert result.outcomes() == {"panic": 2}
     assert result.failures[0].detail.startswith("halted with IF=0 at nmi_nop")
 
 
@@ -303,7 +311,16 @@ def test_files_are_as_the_format_says(tmp_path: FilePath, toy_images: Images) ->
     assert entry["boundaries"] == 22
     assert entry["outcomes"] == {"survived": 17, "corrupted": 5}
     assert set(entry) == {
-        *("name", "entry", "nmi", "event", "cores", "boundaries", "outcomes", "failures")
+        *(
+            "name",
+            "entry",
+            "nmi",
+            "event",
+            "cores",
+            "boundaries",
+            "outcomes",
+            "failures",
+        )
     }
     first = entry["failures"][0]
     assert first["symbol"] == "syscall_entry"

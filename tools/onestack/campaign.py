@@ -135,8 +135,8 @@ class Campaign:
             for part in self.parts:
                 if part.path not in recorded:
                     sweeper.open(part.path, None)
-                    said = list(sweeper.oracle.assumptions()) if part.path.undisturbed else []
                     visits = sweeper.record()
+                    said = sweeper.assumptions(visits)
                     count = visits[-1].step + 1 if visits else 0
                     recorded[part.path] = (self._thin(select(visits)), count, said)
                 boundaries, count, said = recorded[part.path]

@@ -65,7 +65,7 @@ def cpu_state(machine: Machine, cpu: int = 0) -> CpuState:
 def gate_address(machine: Machine, vector: int, cpu: int = 0) -> int:
     """The handler's address in the CPU's IDT gate for `vector`. The machine stands still.
 
-    GateError if there is no present gate, or if it is a task gate.
+    A task gate's is where its task goes on. GateError if there is no present gate.
     """
     state = cpu_state(machine, cpu)
     size = 16 if state.long_mode else 8
@@ -73,9 +73,18 @@ def gate_address(machine: Machine, vector: int, cpu: int = 0) -> int:
         raise GateError(f"CPU {cpu} has no IDT gate {vector}", "Is the kernel far enough?")
     gate = machine.gdb.read(state.idt_base + vector * size, size, cpu)
     kind = gate[5]
+    if kind & 0x8F == 0x85 and not state.long_mode:
+        return _task_address(machine, state, int.from_bytes(gate[2:4], "little"), cpu)
     if not kind & 0x80 or kind & 0x0F not in (0x0E, 0x0F):
         raise GateError(f"gate {vector} of CPU {cpu} is not a present interrupt or trap gate")
     return int.from_bytes(gate[0:2] + gate[6:8] + gate[8:12], "little")
+
+
+def _task_address(machine: Machine, state: CpuState, selector: int, cpu: int) -> int:
+    """EIP in the 32-bit TSS of a selector."""
+    entry = machine.gdb.read(state.gdt_base + (selector & ~7), 8, cpu)
+    base = int.from_bytes(entry[2:5] + entry[7:8], "little")
+    return int.from_bytes(machine.gdb.read(base + 32, 4, cpu), "little")
 
 
 def lint1_is_nmi(machine: Machine, cpu: int = 0) -> bool:

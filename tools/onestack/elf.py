@@ -130,6 +130,10 @@ class Image:
                 return segment.data[address - segment.address :][:size]
         return b""
 
+    def code(self) -> Iterator[tuple[int, bytes]]:
+        """(address, content) of each executable segment."""
+        return ((s.address, s.data) for s in self._segments if s.executable)
+
     def disassemble(self, start: int, end: int) -> list[Instruction]:
         """The instructions from `start` up to `end`; stops at bytes that are none."""
         code = self.bytes_at(start, end - start)

@@ -44,6 +44,7 @@ class Failure(enum.StrEnum):
     PANIC = "panic"
     RESET = "reset"
     EXITED = "exited"
+    KILLED = "killed"  # not the guest but a process of its own, by the guest
 
 
 class GuestError(OnestackError):

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from onestack.campaign import Labels, Part
 from onestack.console import DEFAULT_BAD_PATTERNS, BadPattern
 from onestack.elf import Images
-from onestack.errors import UsageError
+from onestack.errors import Failure, UsageError
 from onestack.events import Event, Shot, event_named, standard_events
 from onestack.inject import Injection, Irq, Nmi
 from onestack.machine import BootWay, Machine, MachineSpec
@@ -33,7 +33,7 @@ MACHINE_KEYS = {
     *FILES,
     *("append", "boot", "memory", "cores", "cpu", "machine", "thread", "args", "qemu"),
 }
-GUEST_KEYS = {"elfs", "ready", "panic", "type", "prompt", "entry", "nmi"}
+GUEST_KEYS = {"elfs", "ready", "panic", "killed", "type", "prompt", "entry", "nmi"}
 PATH_KEYS = {"name", "start", "end", "after", "stimulus", "scope", "cpu", "max_instructions"}
 ORACLE_KEYS = {"registers", "stack", "memory", "fail", "python"}
 SWEEP_KEYS = {"events", "irq", "breakpoint_at", "nmi_by", "patience", "warm_up"}
@@ -133,14 +133,15 @@ class _Reader:
             self._check(f"[[{name}]]", table, known)
         return tables
 
-    def _machine(self, panics: list[str]) -> MachineSpec:
+    def _machine(self, panics: list[str], killed: list[str]) -> MachineSpec:
         options = dict(self._table("machine", MACHINE_KEYS))
         for name in FILES:
             if name in options:
                 options[name] = self._here / options[name]
         options["boot"] = BootWay(options.get("boot", "pvh"))
         options["args"] = tuple(options.get("args", ()))
-        patterns = tuple(BadPattern(text) for text in panics)
+        patterns = [BadPattern(text) for text in panics]
+        patterns += [BadPattern(text, kind=Failure.KILLED) for text in killed]
         # a clock of instructions, so that paths repeat; asleep in real time, so that it stands
         # still when the harness stops the guest
         return MachineSpec(
@@ -191,7 +192,7 @@ class _Reader:
         guest = self._table("guest", GUEST_KEYS)
         sweep = self._table("sweep", SWEEP_KEYS)
         bench = self._table("bench", BENCH_KEYS)
-        spec = self._machine(guest.get("panic", []))
+        spec = self._machine(guest.get("panic", []), guest.get("killed", []))
         elfs = tuple(self._here / name for name in guest.get("elfs", ()))
         if not elfs and spec.kernel is not None:
             elfs = (spec.kernel,)

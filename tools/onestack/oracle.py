@@ -13,7 +13,7 @@ from onestack.errors import OnestackError
 from onestack.events import Event
 from onestack.machine import Machine
 from onestack.path import Boundary, Path
-from onestack.registers import FLAG_RF, GENERAL, Registers
+from onestack.registers import FLAG_RF, GENERAL, SEGMENTS, Registers, name_in
 
 
 class Outcome(enum.StrEnum):
@@ -25,6 +25,7 @@ class Outcome(enum.StrEnum):
     PANIC = "panic"
     RESET = "reset"
     HANG = "hang"
+    KILLED = "killed"  # the kernel lives and has ended the user program
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class UserOracle:
     stack: int = 256
     memory: tuple[str, ...] = ()
     fail: tuple[str, ...] = ()
-    registers: tuple[str, ...] = (*GENERAL, "eflags", "cs", "ss", "fs_base", "gs_base")
+    registers: tuple[str, ...] = (*GENERAL, "eflags", *SEGMENTS, "fs_base", "gs_base")
     name: str = "user"
     _learned: list[_End] = field(default_factory=list, repr=False)
 
@@ -174,7 +175,7 @@ class UserOracle:
         now, reference = self._read(view, registers), self._learned[0]
         unstable = self._unstable()
         found = [
-            f"{name} is {now.registers[name]:#x}, not {value:#x}"
+            f"{name_in(name, registers)} is {now.registers[name]:#x}, not {value:#x}"
             for name, value in reference.registers.items()
             if name not in unstable and now.registers[name] != value
         ]
@@ -185,8 +186,10 @@ class UserOracle:
             wrong = self._wrong_bytes(now.memory[number], number)
             if wrong:
                 base = registers.sp if number == 0 else start
-                place = f"from {'rsp' if number == 0 else name}{start + wrong[0] - base:+#x}"
-                found.append(f"{len(wrong)} bytes of {name} changed {place}")
+                what = name_in("rsp", registers) if number == 0 else name
+                place = f"from {what}{start + wrong[0] - base:+#x}"
+                bytes_ = "1 byte" if len(wrong) == 1 else f"{len(wrong)} bytes"
+                found.append(f"{bytes_} of {name} changed {place}")
         return Verdict(Outcome.CORRUPTED, "; ".join(found)) if found else None
 
     def _wrong_bytes(self, now: bytes, number: int) -> list[int]:

@@ -36,7 +36,9 @@ class PatchFault:
         UsageError if it does not fit or if something else is there.
         """
         address = images.resolve(self.location)
-        there = next(disassemble(machine.gdb.read(address, 16, cpu), address), None)
+        image = images.image_at(address)
+        code = machine.gdb.read(address, 16, cpu)
+        there = next(disassemble(code, address, image.bits if image else 64), None)
         if there is None or (self.expect and there.mnemonic != self.expect):
             found = there.text if there else "no instruction"
             raise UsageError(f"fault {self.name}: {found!r} at {self.location}, not {self.expect}")

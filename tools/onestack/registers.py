@@ -16,6 +16,7 @@ GENERAL = (
 SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs")
 FLAG_IF = 1 << 9
 FLAG_RF = 1 << 16
+EFER_LMA = 1 << 10
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,12 @@ class Field:
 
 
 Layout = dict[str, Field]
+
+
+def name_in(name: str, registers: Mapping[str, int]) -> str:
+    """What a register is called in the mode that the CPU is in: `eax` outside long mode."""
+    legacy = name in GENERAL[:8] and not registers.get("efer", EFER_LMA) & EFER_LMA
+    return f"e{name[1:]}" if legacy else name
 
 
 def layout_from_xml(fetch: Callable[[str], str]) -> Layout:

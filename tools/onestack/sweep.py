@@ -9,7 +9,7 @@ has not survived is its state restored from a snapshot.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 
@@ -78,7 +78,7 @@ class UnreachedError(OnestackError):
 
 
 class _HangError(Exception):
-    """The guest does not come to any of the places where it is expected."""
+    """The guest does not come to any of the places where it is expected: it hangs or has halted."""
 
     def __init__(self, verdict: Verdict) -> None:
         super().__init__(verdict.detail)
@@ -125,6 +125,7 @@ class Sweeper:
             if path.after:
                 self.machine.run_to(self.images.resolve(path.after), START_TIMEOUT)
             self.machine.run_to(self._start, START_TIMEOUT)
+        self._check_code()
         for fault in self.target.faults:
             fault.apply(self.machine, self.images, path.cpu)
         if event and event.plant:
@@ -141,6 +142,31 @@ class Sweeper:
         if path.undisturbed:
             for _ in range(REFERENCE_ROUNDS):
                 self._undisturbed()
+
+    def _check_code(self) -> None:
+        """PathError if the guest runs other code at the path's start than the files say."""
+        image = self.images.image_at(self._start)
+        wanted = image.bytes_at(self._start, 16) if image else b""
+        if image and self.machine.gdb.read(self._start, len(wanted), self.path.cpu) != wanted:
+            where = self.images.name(self._start)
+            raise PathError(
+                f"the guest has other code at {where} than {image.path}",
+                "Is it another build, or does the kernel move itself (KASLR)?",
+            )
+
+    def assumptions(self, visits: Sequence[Boundary]) -> list[str]:
+        """What is taken for granted on the path, and what cannot be judged, in sentences."""
+        said = ["time is the count of instructions: no timer interrupts where none did before"]
+        if self.target.spec.cores > 1:
+            said.append(f"events strike CPU {self.path.cpu}; the others run on meanwhile")
+        foreign = sum(self.images.image_at(visit.address) is None for visit in visits)
+        if foreign:
+            said.append(
+                f"{foreign} of {len(visits)} instructions are in no ELF file: shown as addresses"
+            )
+        if not self.path.undisturbed:
+            return [*said, "no round goes undisturbed: nothing to compare with"]
+        return [*said, *self.oracle.assumptions()]
 
     def _boot(self) -> None:
         """A machine in the state `ready`, running or stopped."""
@@ -243,7 +269,7 @@ class Sweeper:
         """Raise _HangError if the CPU sleeps for good."""
         if halted and not registers.interrupts:
             where = self.images.name(registers.pc)
-            raise _HangError(Verdict(Outcome.HANG, f"halted with IF=0 at {where}"))
+            raise _HangError(Verdict(Outcome.PANIC, f"halted with IF=0 at {where}"))
         if halted and again:
             raise _HangError(self.oracle.halted(self._view, registers))
 
@@ -400,5 +426,5 @@ def _verdict_of(error: GuestError) -> Verdict:
         if status == exitcodes.PANIC or (status & 1 and status > 1):
             return Verdict(Outcome.PANIC, f"the guest ended QEMU with {error.detail}")
         raise error
-    outcome = Outcome.RESET if error.kind is Failure.RESET else Outcome.PANIC
-    return Verdict(outcome, error.detail)
+    outcomes = {Failure.RESET: Outcome.RESET, Failure.KILLED: Outcome.KILLED}
+    return Verdict(outcomes.get(error.kind, Outcome.PANIC), error.detail)

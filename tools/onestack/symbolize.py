@@ -26,7 +26,7 @@ DWARF_REGISTERS = (
     "rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp",
     "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
 )  # fmt: skip
-RETURN_ADDRESS = 16
+DWARF_REGISTERS_32 = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi")
 
 ReadMemory = Callable[[int, int], bytes]  # (address, size) -> content; GdbError if not mapped
 
@@ -238,37 +238,44 @@ class Symbolizer:
         dwarf = self._dwarf_of(self.images.image_at(pc))
         rule = dwarf.frame_rule(pc) if dwarf else None
         try:
+            image = self.images.image_at(pc)
+            word = image.bits // 8 if image else 8
             if rule is not None:
-                return _unwind(state, rule, read)
-            return _by_frame_pointer(state, read)
+                return _unwind(state, rule, read, word)
+            return _by_frame_pointer(state, read, word)
         except OnestackError:
             return None  # the stack is not readable there
 
 
 def _unwind(
-    state: dict[str, int], rule: Mapping[str | int, CFARule | RegisterRule], read: ReadMemory
+    state: dict[str, int],
+    rule: Mapping[str | int, CFARule | RegisterRule],
+    read: ReadMemory,
+    word: int,
 ) -> dict[str, int] | None:
-    """Apply one row of a call frame table."""
+    """Apply one row of a call frame table. `word` is the size of an address in bytes."""
+    names = DWARF_REGISTERS if word == 8 else DWARF_REGISTERS_32
+    return_address = len(names)
     cfa_rule = rule["cfa"]
     if not isinstance(cfa_rule, CFARule) or cfa_rule.reg is None or cfa_rule.offset is None:
         return None  # a DWARF expression, as in PLT entries: none in a kernel
-    cfa = state[DWARF_REGISTERS[cfa_rule.reg]] + cfa_rule.offset
+    cfa = state[names[cfa_rule.reg]] + cfa_rule.offset
     caller = dict(state)
     caller["rsp"] = cfa
     for number, how in rule.items():
         if not isinstance(number, int) or not isinstance(how, RegisterRule):
             continue
         if how.type == RegisterRule.OFFSET and isinstance(how.arg, int):
-            value = int.from_bytes(read(cfa + how.arg, 8), "little")
-            caller["rip" if number == RETURN_ADDRESS else DWARF_REGISTERS[number]] = value
-    return caller if RETURN_ADDRESS in rule else None
+            value = int.from_bytes(read(cfa + how.arg, word), "little")
+            caller["rip" if number == return_address else names[number]] = value
+    return caller if return_address in rule else None
 
 
-def _by_frame_pointer(state: dict[str, int], read: ReadMemory) -> dict[str, int] | None:
+def _by_frame_pointer(state: dict[str, int], read: ReadMemory, word: int) -> dict[str, int] | None:
     """Take rbp for a frame pointer if it looks like one: aligned, above the stack pointer."""
     frame = state["rbp"]
-    if frame % 8 or not 0 <= frame - state["rsp"] < 1 << 16:
+    if frame % word or not 0 <= frame - state["rsp"] < 1 << 16:
         return None
-    content = read(frame, 16)
-    up, back = (int.from_bytes(content[i : i + 8], "little") for i in (0, 8))
-    return {**state, "rbp": up, "rsp": frame + 16, "rip": back}
+    content = read(frame, 2 * word)
+    up, back = (int.from_bytes(content[i : i + word], "little") for i in (0, word))
+    return {**state, "rbp": up, "rsp": frame + 2 * word, "rip": back}
