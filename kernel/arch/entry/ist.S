@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Entry model `ist` (turdus'). Every vector comes in on an IST stack, whatever it interrupted, and
- * the entry moves down by IST_STEP while a handler runs. No CPL is tested: core_nest says whether
- * something was interrupted (and NMI, #MC and #DB count themselves in it, so that an exception in
- * one that struck between two levels is not taken for a user's).
+ * the entry moves down by IST_STEP while a handler runs. So no CPL has to be tested to find a stack,
+ * and interrupts test none: core_nest says whether they came from user mode. Exceptions do, as one
+ * may be raised in an NMI's first instructions, where core_nest is still 0, and is no user's.
  *
  *   STACK_VECTOR   top   the interrupted thread's frame, or that of a nested entry
  *                  -1 step   what comes while one of those is handled; and so on
@@ -84,9 +84,9 @@ ENTRY entry_trap
         cld
         clac
         mov     %cr2, %r8
+        testb   $3, FRAME_CS(%rsp)
+        jz      trap_nested
         CORE_BY_STACK %rdi
-        cmpb    $0, CORE_NEST(%rdi)
-        jne     trap_nested
         mov     %rdi, %rbp
         mov     %rsp, %rsi
         mov     CURRENT_SLOT(%rdi), %rdi

@@ -22,11 +22,11 @@
  * Between the CPU's push and TAKE, and between GIVE and the IRET, the entry points at a frame in
  * use. With IF=0 only NMI, #MC and #DB come there, and they TAKE before anything in them can fault.
  */
-.macro VECTOR_STACK_TAKE core
-        subq    $IST_STEP, CORE_IST(IST_VECTOR)(\core)
+.macro VECTOR_STACK_TAKE base, offset=0
+        subq    $IST_STEP, CORE_IST(IST_VECTOR) + \offset(\base)
 .endm
-.macro VECTOR_STACK_GIVE core
-        addq    $IST_STEP, CORE_IST(IST_VECTOR)(\core)
+.macro VECTOR_STACK_GIVE base, offset=0
+        addq    $IST_STEP, CORE_IST(IST_VECTOR) + \offset(\base)
 .endm
 .macro VECTOR_STACK_RESET core
         lea     CORE_STACK_TOP(STACK_VECTOR) - STACK_RESERVED(\core), %rsp

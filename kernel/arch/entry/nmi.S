@@ -12,27 +12,39 @@
 #define MCHECK_ROOM 0x400
 
 /*
- * From the stub of a vector with an IST stack, whatever ran before. IF=0. The others may come in
- * the middle of this, each on its own stack, and go back by nested_return.
+ * #DB and #DF, from their stubs, IF=0. A #DB may come inside an NMI or #MC that has struck another
+ * #DB's handler, so where it finds its frame is not fixed, and only the stack tells the core.
+ */
+ENTRY entry_debug
+        PUSH_REGS
+        cld
+        clac
+        CORE_BY_STACK %rbp
+        IST_TAKE %rbp
+        jmp     ist_common
+END entry_debug
+
+/*
+ * NMI and #MC, from their stubs, whatever ran before, IF=0. The others may come in the middle of
+ * this, each on its own stack, and go back by nested_return. The stub has made room on the stacks that
+ * what comes inside will use, as its first instruction: what was struck may have a frame there.
  */
 ENTRY entry_ist
         PUSH_REGS
         cld
         clac
+        CORE_BY_STACK %rbp
+ist_common:
         /* No data breakpoint inside (N5); the value comes back at the end. */
         mov     %dr7, %r12
         xor     %eax, %eax
         mov     %rax, %dr7
-        CORE_BY_STACK %rdi
         testb   $3, FRAME_CS(%rsp)
         jnz     ist_user
-        mov     %rdi, %rbp
-        /* What comes inside must not land on a frame that this one has interrupted. */
-        subq    $IST_STEP, CORE_IST(IST_DB)(%rbp)
-        VECTOR_STACK_TAKE %rbp
         incb    CORE_NEST(%rbp)
         movzbl  CORE_STATE(%rbp), %ebx
         movb    $CORE_ST_INTR, CORE_STATE(%rbp)
+        mov     %rbp, %rdi
         mov     %rsp, %rsi
         mov     FRAME_VECTOR(%rsp), %edx
         sub     $8, %rsp
@@ -40,25 +52,30 @@ ENTRY entry_ist
         add     $8, %rsp
         mov     %bl, CORE_STATE(%rbp)
         decb    CORE_NEST(%rbp)
-        VECTOR_STACK_GIVE %rbp
-        addq    $IST_STEP, CORE_IST(IST_DB)(%rbp)
         mov     %r12, %dr7
         cmpl    $VECTOR_MC, FRAME_VECTOR(%rsp)
         je      mcheck_leave
         cmpl    $VECTOR_NMI, FRAME_VECTOR(%rsp)
-        jne     nested_return
+        jne     debug_leave
         POP_REGS
         add     $8, %rsp
+        IST_GIVE %rsp, IST_CORE(STACK_NMI)
         iretq
 END entry_ist
 
+/* rbp = core, RSP = a #DB's frame, of ring 0. */
+ENTRY debug_leave
+        IST_GIVE %rbp
+        jmp     nested_return
+END debug_leave
+
 /*
- * rdi = core, r12 = DR7, RSP = the frame, of user mode. It moves to the TCB, the core to its empty
+ * rbp = core, r12 = DR7, RSP = the frame, of user mode. It moves to the TCB, the core to its empty
  * kernel stack, and an IRET to the next instruction opens NMIs (N3). Then it is an ordinary entry.
  * Until then no second NMI can come; a #MC or #DB interrupts on its own stack and returns here.
  */
 ENTRY ist_user
-        mov     %rdi, %rbp
+        IST_GIVE %rbp
         mov     CURRENT_SLOT(%rbp), %rbx
         sub     $FRAME_SIZE, %rbx
         mov     %rsp, %rsi
@@ -113,7 +130,9 @@ ENTRY mcheck_leave
         mov     %rsp, %rsi
         mov     $FRAME_SIZE / 8, %ecx
         rep movsq
+        IST_GIVE %rbp
         mov     %rdx, %rsp
+mcheck_open:
         xor     %eax, %eax
         xor     %edx, %edx
         mov     $MSR_MCG_STATUS, %ecx

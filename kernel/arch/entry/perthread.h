@@ -25,9 +25,9 @@
 .endm
 
 /* Vectors without an IST entry use the stack that they find: nothing moves. */
-.macro VECTOR_STACK_TAKE core
+.macro VECTOR_STACK_TAKE base, offset=0
 .endm
-.macro VECTOR_STACK_GIVE core
+.macro VECTOR_STACK_GIVE base, offset=0
 .endm
 .macro VECTOR_STACK_RESET core
 .endm

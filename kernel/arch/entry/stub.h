@@ -97,4 +97,19 @@
 
 #include "entry_model.h"
 
+/*
+ * Room for what comes inside an NMI, #MC or #DB: another #DB, or what the model has on a moving IST
+ * entry. `base` + `offset` is the core; IST_CORE(stack) says where it is from RSP when RSP stands
+ * below the five words that the CPU has pushed.
+ */
+#define IST_CORE(stack) (STACK_RESERVED + 40 - CORE_STACK_TOP(stack))
+.macro IST_TAKE base, offset=0
+        VECTOR_STACK_TAKE \base, \offset
+        subq    $IST_STEP, CORE_IST(IST_DB) + \offset(\base)
+.endm
+.macro IST_GIVE base, offset=0
+        addq    $IST_STEP, CORE_IST(IST_DB) + \offset(\base)
+        VECTOR_STACK_GIVE \base, \offset
+.endm
+
 #endif

@@ -33,18 +33,22 @@ vector_\n:
         STUB_END \n
 .endm
 
+/* See entry_ist. */
+.macro TRAP_IST n, stack
+        STUB_BEGIN \n
+        IST_TAKE %rsp, IST_CORE(\stack)
+        push    $0
+        movl    $\n, 4(%rsp)
+        jmp     entry_ist
+        STUB_END \n
+.endm
+
 .macro IRQ n
         STUB_BEGIN \n
         push    $\n
         jmp     entry_irq
         STUB_END \n
 .endm
-
-#if CONFIG_NMI_IST
-#define NMI_ENTRY entry_ist
-#else
-#define NMI_ENTRY entry_trap /* nmi=rsp0, wrong on purpose: on whatever stack it finds */
-#endif
 
         .section .rodata.vectors, "a"
         .balign 8
@@ -53,14 +57,18 @@ vector_table:
 
         .section .text.entry, "ax", @progbits
         TRAP       0                    /* #DE */
-        TRAP       1, entry_ist         /* #DB */
-        TRAP       2, NMI_ENTRY         /* NMI */
+        TRAP       1, entry_debug       /* #DB */
+#if CONFIG_NMI_IST
+        TRAP_IST   2, STACK_NMI         /* NMI */
+#else
+        TRAP       2                    /* nmi=rsp0, wrong on purpose: on whatever stack it finds */
+#endif
         TRAP       3                    /* #BP */
         TRAP       4                    /* #OF */
         TRAP       5                    /* #BR */
         TRAP       6                    /* #UD */
         TRAP       7                    /* #NM */
-        TRAP_ERROR 8, entry_ist         /* #DF */
+        TRAP_ERROR 8, entry_debug       /* #DF */
         TRAP       9
         TRAP_ERROR 10                   /* #TS */
         TRAP_ERROR 11                   /* #NP */
@@ -70,7 +78,7 @@ vector_table:
         TRAP       15
         TRAP       16                   /* #MF */
         TRAP_ERROR 17                   /* #AC */
-        TRAP       18, entry_ist        /* #MC */
+        TRAP_IST   18, STACK_MC         /* #MC */
         TRAP       19                   /* #XM */
         TRAP       20                   /* #VE */
         TRAP_ERROR 21                   /* #CP */
