@@ -98,7 +98,7 @@ def baseline() -> dict[str, float]:
 
 
 def comparable(metric: Metric) -> bool:
-    """Whether a rise means a dearer operation; lateness under load hangs on where interrupts fall."""
+    """Whether a rise means a dearer operation; lateness depends on where interrupts fall."""
     sampled = metric.name.startswith("irq.late.") or metric.name.endswith(".longest")
     return metric.unit != "count" and not sampled
 
