@@ -35,6 +35,12 @@ static int64_t core_figure(uint64_t kind, uint64_t index, uint64_t *value)
     case KINFO_IRQ_COUNT:
         *value = core->irq_count;
         return E_OK;
+    case KINFO_IRQ_NESTED:
+        *value = core->irq_nested;
+        return E_OK;
+    case KINFO_CORE_STATE:
+        *value = (uint64_t)core->nest << 32 | core->core_state;
+        return E_OK;
     case KINFO_MCHECK_COUNT:
         *value = core->mcheck ? core->mcheck->count : 0;
         return E_OK;

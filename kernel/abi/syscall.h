@@ -49,6 +49,8 @@ enum kernel_info_kind {
     KINFO_TSC_HZ,
     KINFO_CORE_HERE, /* the core that runs the caller */
     KINFO_MCHECK_COUNT,
+    KINFO_IRQ_NESTED, /* index = core: of KINFO_IRQ_COUNT, those that struck the kernel */
+    KINFO_CORE_STATE, /* index = core: core_state, core_nest << 32; of one's own as it is in this call */
     KINFO_COUNT
 };
 #endif

@@ -48,7 +48,8 @@ struct core {
     uint64_t irq_pending[4];      /* one bit a vector */
     uint32_t nmi_pending_reasons; /* moved out of nmi_reasons by the handler; see trap.c */
     uint32_t nmi_reasons;         /* set by the sender, any core, before it sends (N7) */
-    uint64_t irq_count;           /* interrupts recorded */
+    uint64_t irq_count;           /* interrupts recorded, */
+    uint64_t irq_nested;          /* and those among them that struck the kernel */
     uint64_t breakpoints;         /* int3 in ring 0: the harness plants them */
     uint64_t nmi_count;           /* taken by the handler */
     uint64_t nmi_worked;          /* worked on at the outermost level */

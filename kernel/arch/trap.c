@@ -16,8 +16,9 @@ extern const struct restart_window __windows_start[], __windows_end[];
 
 void kintr_handler(struct core *core, unsigned inum, unsigned nested)
 {
-    (void)nested; /* both kinds only record; the stub sends the outermost one to ret_to_user */
+    /* Both kinds only record; the stub sends the outermost one to ret_to_user. */
     core->irq_count++;
+    core->irq_nested += nested;
     if (inum == VECTOR_SPURIOUS) {
         return;
     }

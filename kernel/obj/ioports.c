@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* I/O ports as capabilities: the kernel executes the instruction, no thread has an I/O bitmap. */
 #include "kernel/arch/cpu.h"
+#include "kernel/debug/panic.h"
 #include "kernel/obj/range.h"
 #include "kernel/syscall.h"
 
@@ -65,4 +66,19 @@ int64_t sys_ioports_write(struct core *core, struct thread *self)
         outl(port, (uint32_t)value);
     }
     return E_OK;
+}
+
+/* Whoever may write to every port could stop the machine anyway, but without a report. */
+int64_t sys_panic(struct core *core, struct thread *self)
+{
+    const struct cap *cap = cap_find(self->space, ARG0(self), RIGHT_IOPORTS_ACCESS);
+
+    (void)core;
+    if (!cap) {
+        return cap_error(self->space, ARG0(self), OBJ_IOPORTS);
+    }
+    if (!range_holds(cap_range(cap), 0, IOPORT_COUNT)) {
+        return E_RIGHTS;
+    }
+    panic("user mode asked for it");
 }

@@ -31,9 +31,9 @@ def test_line_editing(machine: Machine) -> None:
 
 
 def test_type_ahead_is_kept(machine: Machine) -> None:
-    machine.console.send_line("run busy 1")
-    for number in range(20):
-        machine.console.send_line(f"echo line {number}")
+    """Typed in one go, while a program runs that does not read."""
+    lines = ["run exceptions", *(f"echo line {number}" for number in range(20))]
+    machine.console.send("\r".join([*lines, ""]))
     for number in range(20):
         machine.console.expect(rf"{PROMPT}line {number}\r?\n", 30.0)
     machine.console.expect(PROMPT)
@@ -82,6 +82,22 @@ def test_poweroff(machine: Machine) -> None:
 def test_poweroff_without_the_debug_device(machine: Machine) -> None:
     assert ends_with(machine, "poweroff").kind in (Failure.RESET, Failure.EXITED)
     assert "E_DEAD" not in machine.console.text
+
+
+@pytest.mark.machine(shared=False)
+def test_panic(machine: Machine) -> None:
+    error = ends_with(machine, "panic")
+    assert error.kind is Failure.PANIC
+    assert "user mode asked for it" in str(error)
+    assert "sys_panic+" in machine.console.text
+
+
+def test_cores_tells_what_each_core_does(machine: Machine) -> None:
+    _, row = machine.console.run("cores", PROMPT).splitlines()
+    core, nest, state, irqs, nested, nmis, worked = row.split()
+    assert (core, nest, state) == ("0", "1", "syscall")  # as it is while it is asked
+    assert int(irqs) >= int(nested)
+    assert (nmis, worked) == ("0", "0")
 
 
 @pytest.mark.machine(shared=False)

@@ -105,6 +105,9 @@ void power(enum power what)
 {
     cap_t ports = own.grants[GRANT_IOPORTS];
 
+    if (what == POWER_PANIC) {
+        sys_panic(ports);
+    }
     if (what == POWER_RESET) {
         sys_ioports_write(ports, RESET_CONTROL, 1, RESET_NOW);
         return;

@@ -20,7 +20,7 @@
 
 enum init_label { INIT_EXIT = 1, INIT_SPAWN, INIT_WAIT, INIT_END, INIT_LIST, INIT_POWER };
 
-enum power { POWER_OFF, POWER_OFF_FAILED, POWER_RESET };
+enum power { POWER_OFF, POWER_OFF_FAILED, POWER_RESET, POWER_PANIC };
 
 /* A process that a fault ended has this and the exception's vector as its status. */
 #define STATUS_FAULT 128

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The shell: reads a line, does what its first word says. */
+#include "kernel/arch/state.h"
 #include "kernel/lib/string.h"
 #include "user/libos/console.h"
 #include "user/libos/init.h"
@@ -24,14 +25,27 @@ static void print_counts(const char *what, enum kernel_info_kind kind)
     }
 }
 
+static void print_core(uint64_t core)
+{
+    static const char *const names[] = {
+        [CORE_ST_USER] = "user", [CORE_ST_PARMCHK] = "parmchk", [CORE_ST_SYSCALL] = "syscall",
+        [CORE_ST_IPC] = "ipc",   [CORE_ST_CONTIN] = "contin",   [CORE_ST_INTR] = "intr",
+        [CORE_ST_IDLE] = "idle",
+    };
+    uint64_t word = info(KINFO_CORE_STATE, core), state = word & 0xff;
+
+    printf("%4lu %4lu %-8s %10lu %10lu %10lu %10lu\n", core, word >> 32,
+           state < sizeof(names) / sizeof(*names) ? names[state] : "?", info(KINFO_IRQ_COUNT, core),
+           info(KINFO_IRQ_NESTED, core), info(KINFO_NMI_COUNT, core), info(KINFO_NMI_WORKED, core));
+}
+
 static void do_cores(int argc, char **argv)
 {
     (void)argc;
     (void)argv;
-    printf("core       irqs       nmis     worked\n");
+    printf("core nest state          irqs     nested       nmis     worked\n");
     for (uint64_t core = 0; core < info(KINFO_CORES, 0); core++) {
-        printf("%4lu %10lu %10lu %10lu\n", core, info(KINFO_IRQ_COUNT, core),
-               info(KINFO_NMI_COUNT, core), info(KINFO_NMI_WORKED, core));
+        print_core(core);
     }
 }
 
@@ -137,6 +151,13 @@ static void do_poweroff(int argc, char **argv)
     printf("poweroff: %s\n", error_name(init_power(POWER_OFF)));
 }
 
+static void do_panic(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    printf("panic: %s\n", error_name(init_power(POWER_PANIC)));
+}
+
 static void do_reboot(int argc, char **argv)
 {
     (void)argc;
@@ -147,18 +168,21 @@ static void do_reboot(int argc, char **argv)
 static void do_help(int argc, char **argv);
 
 static const struct command commands[] = {
-    {"cores", "", "interrupts and NMIs of each core", do_cores},
+    {"cores", "", "each core: its nest, state, interrupts, NMIs", do_cores},
     {"crash", "[KIND]", "a program that faults; without KIND: which kinds", do_crash},
     {"echo", "[WORD...]", "print the words", do_echo},
     {"free", "", "free memory", do_free},
     {"help", "", "this list", do_help},
     {"irq", "", "interrupts taken", do_irq},
     {"mce", "", "machine checks taken", do_mce},
+    {"mem", "", "the same as free", do_free},
     {"nmi", "", "NMIs taken and worked on", do_nmi},
+    {"panic", "", "stop the kernel, with its report", do_panic},
     {"poweroff", "", "switch the machine off", do_poweroff},
     {"ps", "", "the processes", do_ps},
     {"reboot", "", "reset the machine", do_reboot},
     {"run", "NAME [ARGUMENT...]", "run a program and wait for it", do_run},
+    {"threads", "", "the same as ps", do_ps},
     {"uptime", "", "time since boot", do_uptime},
 };
 
