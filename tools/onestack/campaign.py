@@ -109,6 +109,7 @@ class Campaign:
         self.results: list[PartResult] = []
         self.resumed = 0
         self._boundaries: dict[str, list[Boundary]] = {}
+        self._sweeper: Sweeper | None = None  # plan()'s, for run() to go on with
         self._state = _StateFile(state, self._digest()) if state else None
 
     def _digest(self) -> str:
@@ -131,7 +132,8 @@ class Campaign:
         """Record all paths; makes `results`, filled with what the state file has."""
         old = self._state.load() if self._state else {}
         recorded: dict[Path, tuple[list[Boundary], int, list[str]]] = {}
-        with Sweeper(self.target) as sweeper:
+        with contextlib.ExitStack() as stack:
+            sweeper = stack.enter_context(Sweeper(self.target))
             for part in self.parts:
                 if part.path not in recorded:
                     sweeper.open(part.path, None)
@@ -147,6 +149,9 @@ class Campaign:
                         self.resumed += 1
                 self.results.append(result)
                 self._boundaries[part.key] = boundaries
+            if self.processes == 1:
+                stack.pop_all()
+                self._sweeper = sweeper
 
     def _thin(self, boundaries: list[Boundary]) -> list[Boundary]:
         """With a limit: that many boundaries, spread evenly."""
@@ -189,7 +194,8 @@ class Campaign:
     def _cells(self, tasks: list[tuple[int, list[Boundary]]]) -> Iterator[tuple[int, Cell]]:
         workers = min(self.processes, len(tasks))
         if workers <= 1:
-            with Sweeper(self.target) as sweeper:
+            with self._sweeper or Sweeper(self.target) as sweeper:
+                self._sweeper = None
                 worker = _Worker(sweeper, self.parts)
                 for number, boundaries in tasks:
                     for boundary in boundaries:

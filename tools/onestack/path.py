@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol, Self
 
 from onestack.cpu import gate_address
 from onestack.elf import Images
@@ -21,6 +21,7 @@ HLT = b"\xf4"
 REP_WRITES = (b"\xa4", b"\xa5", b"\xaa", b"\xab")  # movs, stos
 SKIP_OVER = 16  # repetitions fewer than this are stepped
 FLAG_DF = 1 << 10
+PAGE = 0x1000
 
 
 class PathError(OnestackError):
@@ -88,12 +89,29 @@ class StackProbe:
         return Context(stack=f"{(registers.sp - 1) & ~0x1FFF:#x}")
 
 
+class Marks(NamedTuple):
+    """What tells one visit of an instruction from another, in every boot of a kernel.
+
+    `sp` is the place in its page only: where that page is may differ from boot to boot.
+    """
+
+    address: int
+    sp: int
+    cpl: int
+    interrupts: bool
+
+    @classmethod
+    def of(cls, registers: Registers) -> Self:
+        """Of a CPU that stands still."""
+        return cls(registers.pc, registers.sp % PAGE, registers.cpl, registers.interrupts)
+
+
 @dataclass(frozen=True)
 class Boundary:
     """A visit of an instruction on a path: an event strikes before it is executed.
 
-    `hit` counts the visits with the same address, stack pointer, privilege and IF from the path's
-    start, from 1; `step` counts instructions. Boundaries with equal `key` are visits of a loop.
+    `hit` counts the visits with the same marks from the path's start, from 1; `step` counts
+    instructions. Boundaries with equal `key` are visits of a loop.
     """
 
     step: int
@@ -111,9 +129,9 @@ class Boundary:
         return (self.address, place.nest, place.state, self.interrupts, place.stack)
 
     @property
-    def marks(self) -> tuple[int, int, int, bool]:
+    def marks(self) -> Marks:
         """What a stop must have to be a visit of this boundary."""
-        return (self.address, self.sp, self.cpl, self.interrupts)
+        return Marks(self.address, self.sp % PAGE, self.cpl, self.interrupts)
 
 
 def begin(machine: Machine, images: Images, path: Path) -> Registers:
@@ -169,7 +187,7 @@ def record(machine: Machine, images: Images, path: Path, probe: Probe) -> list[B
     """
     ends = {images.resolve(end) for end in path.end}
     scope = [images.range_of(where) for where in path.scope]
-    hits: dict[tuple[int, int, int, bool], int] = defaultdict(int)
+    hits: dict[Marks, int] = defaultdict(int)
     gdb = machine.gdb
     registers = begin(machine, images, path)
     gdb.set_step_mode(Step.HOLD_ALL)
@@ -179,11 +197,12 @@ def record(machine: Machine, images: Images, path: Path, probe: Probe) -> list[B
         pc = registers.pc
         if step and pc in ends:
             return visits
-        marks = (pc, registers.sp, registers.cpl, registers.interrupts)
+        marks = Marks.of(registers)
         hits[marks] += 1
         if not scope or any(pc in where for where in scope):
             context = probe(machine, registers)
-            visits.append(Boundary(step, pc, hits[marks], *marks[1:], context))
+            seen = (registers.sp, marks.cpl, marks.interrupts)
+            visits.append(Boundary(step, pc, hits[marks], *seen, context))
         if gdb.read(pc, 1, path.cpu) == HLT:
             return visits
         gdb.step(path.cpu, STEP_TIMEOUT)

@@ -27,6 +27,7 @@ from onestack.patch import INT3, PatchFault
 from onestack.path import (
     SKIP_OVER,
     Boundary,
+    Marks,
     Path,
     PathError,
     Probe,
@@ -311,7 +312,7 @@ class Sweeper:
         hits = 0
         first = True
         while True:
-            marks = (registers.pc, registers.sp, registers.cpl, registers.interrupts)
+            marks = Marks.of(registers)
             hits += marks == boundary.marks
             if marks == boundary.marks and hits == boundary.hit:
                 return
