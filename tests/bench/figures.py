@@ -19,11 +19,15 @@ from pathlib import Path
 from onestack import bench
 from onestack.bench import Metric
 from onestack.campaign import Labels
+from onestack.gdbstub import Step
+from onestack.inject import Injector, Irq
 from onestack.machine import Machine, MachineSpec
 
 TOP = Path(__file__).resolve().parents[2]
 OUTPUT = TOP / "build/bench.json"
 BASELINE = Path(__file__).with_name("baseline.json")
+UNBOUND = 0xE0  # a device's vector (kernel/arch/vectors.h), the last to be given to a line
+SAMPLES = 10
 WITHIN = 180.0  # seconds; it takes about ten
 
 # design: at most so many; of what is counted, at least.
@@ -36,6 +40,7 @@ TARGETS: dict[str, float] = {
     "ipc.round_trip.80B": 300,
     "notify.switch": 180,
     "notify.no_switch": 80,
+    "entry.irq_round_trip": 100,
     "irq.to_user": 170,
     "irq.to_user.longest": 2500,
     "fault.to_handler": 200,
@@ -73,6 +78,39 @@ def spec(entry: str, parts: Sequence[str] = ()) -> MachineSpec:
         icount=0,
         sleep=False,
     )
+
+
+def count_round_trip(machine: Machine, injector: Injector) -> int:
+    """Instructions from an interrupt of user code that nobody is bound to until it goes on."""
+    gdb = machine.gdb
+    machine.pause()
+    while not gdb.registers()["cs"] & 3:
+        machine.resume()
+        machine.pause()
+    delivery = injector.inject(Irq(UNBOUND))
+    gdb.set_step_mode(Step.HOLD_ALL)
+    count = 0
+    while True:
+        gdb.step_over()
+        count += 1
+        registers = gdb.registers()
+        if registers["cs"] & 3:
+            break
+    machine.resume()
+    assert registers.pc == delivery.saved, "somebody else runs: it was not the only event"
+    return count
+
+
+def measure_entry(entry: str) -> list[Metric]:
+    """What an interrupt costs that does nothing but come and go, counted step by step."""
+    with Machine(spec(entry, ["spin"])) as machine:
+        machine.console.expect_exact("bench spins", WITHIN)
+        injector = Injector(machine)
+        counts = [count_round_trip(machine, injector) for _ in range(SAMPLES)]
+    mean = sum(counts) / len(counts)
+    name = "entry.irq_round_trip"
+    labels = (entry, 1, TARGETS[name])
+    return [Metric(name, "instructions", min(counts), mean, max(counts), len(counts), *labels)]
 
 
 def measure(entry: str, parts: Sequence[str] = ()) -> tuple[list[Metric], str]:
@@ -129,6 +167,7 @@ def main() -> None:
     options = parser.parse_args()
     for entry in options.entries:
         metrics, version = measure(entry)
+        metrics += measure_entry(entry)
         bench.write(metrics, OUTPUT, version)
         print(f"\nentry={entry:22} {'instructions':>22} {'target':>8}         seL4")
         print("\n".join(map(row, metrics)))

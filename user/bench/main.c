@@ -85,28 +85,39 @@ void bench_calls(void)
     measure_call("yield.alone");
 }
 
+/* User code that nothing disturbs, for the harness to interrupt and count. */
+static void spin_forever(void)
+{
+    printf("bench spins\n");
+    for (;;) {
+        timed_spin(UINT32_MAX, 0);
+    }
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
+    bool only_named; /* not if no part is named */
 } parts[] = {
-    {"calls", bench_calls},   {"ipc", bench_ipc}, {"notify", bench_notify},
-    {"faults", bench_faults}, {"irq", bench_irq}, {"threads", bench_threads},
+    {"calls", bench_calls, false},   {"ipc", bench_ipc, false}, {"notify", bench_notify, false},
+    {"faults", bench_faults, false}, {"irq", bench_irq, false}, {"threads", bench_threads, false},
+    {"spin", spin_forever, true},
 };
 
-static bool wanted(const char *name, int argc, char **argv)
+static bool wanted(size_t part, int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], name) == 0) {
+        if (strcmp(argv[i], parts[part].name) == 0) {
             return true;
         }
     }
-    return argc < 2;
+    return argc < 2 && !parts[part].only_named;
 }
 
 int main(int argc, char **argv)
 {
     for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
-        if (wanted(parts[i].name, argc, argv)) {
+        if (wanted(i, argc, argv)) {
             parts[i].run();
         }
     }
