@@ -59,12 +59,12 @@ static __attribute__((noinline)) void drain(struct core *core)
     }
 }
 
-void *core_exit(struct core *core)
+/* Something is pending, or the current thread need not go on. Apart, so that the rest needs no stack. */
+static __attribute__((noinline)) void *choose(struct core *core)
 {
     struct thread *next;
 
-    core_set_state(core, CORE_ST_SYSCALL);
-    while (__builtin_expect(__atomic_load_n(&core->pending, __ATOMIC_RELAXED) != 0, 0)) {
+    while (__atomic_load_n(&core->pending, __ATOMIC_RELAXED)) {
         drain(core);
     }
     next = entry_current(core);
@@ -74,7 +74,19 @@ void *core_exit(struct core *core)
             return idle;
         }
     }
-    return __builtin_expect(next->continuation != NULL, 0) ? run_continuation : exit_iret;
+    return next->continuation ? run_continuation : exit_iret;
+}
+
+void *core_exit(struct core *core)
+{
+    const struct thread *self = entry_current(core);
+
+    core_set_state(core, CORE_ST_SYSCALL);
+    if (__builtin_expect(__atomic_load_n(&core->pending, __ATOMIC_RELAXED) != 0, 0) ||
+        !sched_stays(core, self)) {
+        return choose(core);
+    }
+    return __builtin_expect(self->continuation != NULL, 0) ? run_continuation : exit_iret;
 }
 
 void continuation_run(struct core *core)

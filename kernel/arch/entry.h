@@ -42,6 +42,11 @@ struct restart_window {
 
 /* IF=0, whatever was interrupted: acknowledge, record, nothing more (E6). */
 void kintr_handler(struct core *core, unsigned inum, unsigned nested);
+/*
+ * From user mode: as kintr_handler, but a device's interrupt need not wait for core_exit, so it is
+ * worked on at once; with IF=1, unless the model keeps it 0 (ENTRY_IRQ_OPEN).
+ */
+void kintr_user(struct core *core, unsigned inum);
 /* IF=1, on the empty kernel stack; the frame is the current thread's. */
 void ktrap_user(struct core *core, unsigned trapno, uint32_t errcode, struct frame *regs,
                 uint64_t cr2);

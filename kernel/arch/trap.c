@@ -16,7 +16,6 @@ extern const struct restart_window __windows_start[], __windows_end[];
 
 void kintr_handler(struct core *core, unsigned inum, unsigned nested)
 {
-    /* Both kinds only record; the stub sends the outermost one to ret_to_user. */
     core->irq_count++;
     core->irq_nested += nested;
     if (inum == VECTOR_SPURIOUS) {
@@ -27,9 +26,28 @@ void kintr_handler(struct core *core, unsigned inum, unsigned nested)
     } else {
         core->irq_pending[inum / 64] |= 1ULL << inum % 64;
         core_set_pending(core, CORE_PENDING_IRQ);
-        irq_mask_if_level(inum);
+        (void)irq_accept(inum);
     }
     lapic_eoi();
+}
+
+void kintr_user(struct core *core, unsigned inum)
+{
+    struct line *line = NULL;
+
+    if (inum <= VECTOR_DEVICE_LAST) {
+        core->irq_count++;
+        line = irq_accept(inum);
+        lapic_eoi();
+    } else {
+        kintr_handler(core, inum, 0);
+    }
+    if (ENTRY_IRQ_OPEN) {
+        cpu_sti();
+    }
+    if (line) {
+        irq_line_event(core, line);
+    }
 }
 
 /*

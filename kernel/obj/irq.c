@@ -9,7 +9,7 @@
 
 struct object irq_object = {.type = OBJ_IRQ, .references = 1};
 
-/* Guarded by irq_object.lock; `wiring` and `vector` are also read by irq_mask_if_level(). */
+/* Guarded by irq_object.lock; `wiring` and `vector` are also read by irq_accept(). */
 struct line {
     struct cap *cap;                   /* it was bound by; NULL: not bound, and masked */
     struct notification *notification; /* a reference is held */
@@ -44,13 +44,18 @@ static unsigned line_of_vector(unsigned vector)
     return vector_lines[vector - VECTOR_DEVICE_FIRST];
 }
 
-void irq_mask_if_level(unsigned vector)
+struct line *irq_accept(unsigned vector)
 {
-    unsigned line = line_of_vector(vector);
+    unsigned number = line_of_vector(vector);
+    struct line *line = &lines[number];
 
-    if (line != NO_LINE && lines[line].wiring.level) {
-        ioapic_mask(lines[line].wiring.gsi);
+    if (number == NO_LINE) {
+        return NULL;
     }
+    if (line->wiring.level) {
+        ioapic_mask(line->wiring.gsi);
+    }
+    return line;
 }
 
 /* Send `count` interrupts of a line to its notification, if there is one. */
@@ -80,6 +85,11 @@ void irq_event(struct core *core, unsigned vector)
     if (line != NO_LINE) {
         deliver(core, &lines[line], 1);
     }
+}
+
+void irq_line_event(struct core *core, struct line *line)
+{
+    deliver(core, line, 1);
 }
 
 void irq_nmi_event(struct core *core, uint64_t count)

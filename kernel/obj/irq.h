@@ -12,6 +12,8 @@
 #include "kernel/obj/cap.h"
 #include "kernel/obj/notification.h"
 
+struct line;
+
 #define IRQ_LINE_NMI 256 /* the external NMI */
 #define IRQ_LINES    257
 
@@ -23,10 +25,12 @@ void irq_event(struct core *core, unsigned vector);
 void irq_nmi_event(struct core *core, uint64_t count);
 
 /*
- * In the nested handler, IF=0, no lock: mask the line of this vector if it is level triggered, so
- * that it does not come again until its driver acknowledges.
+ * In the handler, IF=0, no lock: the vector's line, NULL if it is nobody's. One that is level
+ * triggered is masked, so that it does not come again until its driver acknowledges.
  */
-void irq_mask_if_level(unsigned vector);
+struct line *irq_accept(unsigned vector);
+/* Outermost level: as irq_event(), for a line that was accepted and not recorded. */
+void irq_line_event(struct core *core, struct line *line);
 
 /* For cap.c: the capability goes, no lock held; it lives in another slot now. */
 void irq_cap_gone(struct core *core, struct cap *cap);

@@ -6,11 +6,13 @@
  * The outermost level is done. Comes from every entry from user mode, from continuations, from idle
  * and from whoever gives up its stack; IF=1, any stack depth, nothing on the stack is needed.
  * core_exit (events.c) works on what is pending, chooses the thread and says where to go:
- * exit_iret, run_continuation or idle.
+ * exit_iret, run_continuation or idle. At ret_to_user_empty rdi = core, on its empty stack already.
  */
 ENTRY ret_to_user
+        .globl  ret_to_user_empty
         CORE_BY_STACK %rdi
         RESET_STACK %rdi
+ret_to_user_empty:
         call    core_exit
         jmp     *%rax
 END ret_to_user

@@ -35,17 +35,15 @@ ENTRY entry_irq
         mov     %rsp, CORE_ENTRY_FRAME(%rdi)
         RESET_STACK %rdi
         movw    $OUTERMOST(CORE_ST_INTR), CORE_NEST(%rdi)
-        xor     %edx, %edx
-        call    kintr_handler
+        call    kintr_user
         mov     STACK_CORE(%rsp), %rdi
 END entry_irq
         /* runs on */
 /* rdi = core, an interrupted thread's frame on the first step, CORE_ENTRY_FRAME points to it. */
 ENTRY ist_drain
         testb   $NEEDS_TCB, CORE_PENDING(%rdi)
-        jz      1f
-        call    ist_frame_to_tcb
-1:      call    core_exit
+        jnz     1f
+        call    core_exit
         mov     STACK_CORE(%rsp), %rdi
         cmpq    $0, CORE_ENTRY_FRAME(%rdi)
         je      2f
@@ -54,6 +52,9 @@ ENTRY ist_drain
         call    ist_frame_to_tcb
 2:      sti
         jmp     *%rax
+1:      call    ist_frame_to_tcb
+        sti
+        jmp     ret_to_user_empty
 END ist_drain
 
 /*

@@ -42,6 +42,9 @@
 /* The IST entry of vectors that do not have one in every model; 0 = none. */
 #define ENTRY_VECTOR_IST IST_VECTOR
 
+/* Interrupts from user mode are worked on with IF=0. */
+#define ENTRY_IRQ_OPEN 0
+
 static inline struct thread *entry_current(const struct core *core)
 {
     return (struct thread *)((uint64_t)core->current_end - offsetof(struct thread, core));

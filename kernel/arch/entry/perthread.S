@@ -26,9 +26,7 @@ ENTRY entry_irq
         jne     entry_nest_bug
 #endif
         movw    $OUTERMOST(CORE_ST_INTR), CORE_NEST(%rdi)
-        xor     %edx, %edx
-        call    kintr_handler
-        sti
+        call    kintr_user
         jmp     ret_to_user
 END entry_irq
 

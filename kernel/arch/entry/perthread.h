@@ -41,6 +41,9 @@
 /* The IST entry of vectors that do not have one in every model; 0 = none. */
 #define ENTRY_VECTOR_IST 0
 
+/* Interrupts from user mode are worked on with IF=1. */
+#define ENTRY_IRQ_OPEN 1
+
 static inline struct thread *entry_current(const struct core *core)
 {
     return (struct thread *)(core->tss.rsp0 - offsetof(struct thread, core));

@@ -25,10 +25,9 @@ ENTRY entry_irq
         jne     entry_nest_bug
 #endif
         movw    $OUTERMOST(CORE_ST_INTR), CORE_NEST(%rdi)
-        xor     %edx, %edx
-        call    kintr_handler
-        sti
-        jmp     ret_to_user
+        call    kintr_user
+        mov     STACK_CORE(%rsp), %rdi
+        jmp     ret_to_user_empty
 END entry_irq
 
 /* Exceptions without IST: error code and vector stand in the word above the registers. */

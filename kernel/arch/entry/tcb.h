@@ -38,6 +38,9 @@ static inline void entry_set_current(struct core *core, struct thread *thread)
     core->tss.rsp0 = (uint64_t)thread_save_end(thread);
 }
 
+/* Interrupts from user mode are worked on with IF=1. */
+#define ENTRY_IRQ_OPEN 1
+
 static inline struct thread *entry_current(const struct core *core)
 {
     return (struct thread *)(core->tss.rsp0 - offsetof(struct thread, core));
