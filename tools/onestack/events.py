@@ -23,13 +23,14 @@ class Shot:
 class Event:
     """Injections that belong together. All of them are owed.
 
-    `plant` is the location of a one-byte nop which is replaced by a breakpoint instruction for
-    the whole sweep.
+    `plant` is the location of a one-byte instruction that changes nothing there, with the mnemonic
+    `planted_over`; it is replaced by a breakpoint instruction for the whole sweep.
     """
 
     name: str
     shots: tuple[Shot, ...]
     plant: str = ""
+    planted_over: str = "nop"
 
     def at_boundary(self) -> list[Shot]:
         """What is made pending at the boundary itself."""

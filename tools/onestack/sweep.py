@@ -42,6 +42,8 @@ START_TIMEOUT = 60.0  # seconds to come to a path's start the first time
 REFERENCE_ROUNDS = 3
 FIRST_LOOK = 0.05  # seconds after which a CPU that has not stopped is looked at; then doubled
 ATTEMPTS = 2
+DETOURS = 5  # rounds in which a path may go another way before its boundary counts as unreached
+MAX_STOPS = 200  # between an event and the path's end; who comes by more often goes in circles
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,8 @@ class Sweeper:
         for fault in self.target.faults:
             fault.apply(self.machine, self.images, path.cpu)
         if event and event.plant:
-            planted = PatchFault("planted breakpoint", event.plant, INT3, expect="nop", length=1)
+            over = event.planted_over
+            planted = PatchFault("planted breakpoint", event.plant, INT3, expect=over, length=1)
             planted.apply(self.machine, self.images, path.cpu)
         self._gates = {}
         if event:
@@ -346,7 +349,7 @@ class Sweeper:
         self.oracle.strike(view)
         self._fire(event.at_boundary())
         exact = True
-        while True:
+        for _ in range(MAX_STOPS):
             asked = self.oracle.stops(view)
             triggers = {shot.on for shot in event.shots} - {None} - set(view.arrived)
             gates = {self._gates[v] for v in (*view.owed, *triggers) if v is not None}
@@ -362,6 +365,9 @@ class Sweeper:
                 return self._at_end(registers)
             if verdict is not None:
                 return verdict
+        assert self._registers is not None
+        where = self.images.name(self._registers.pc)
+        return Verdict(Outcome.HANG, f"goes in circles, by {where}")
 
     def _arrive(self, gate: int) -> bool:
         """A handler was entered. Fires what follows; whether it strikes at once."""
@@ -412,12 +418,20 @@ class Sweeper:
         reason = ""
         for _ in range(ATTEMPTS):
             try:
-                verdict = self.round(boundary)
+                verdict = self._persistent_round(boundary)
                 return Cell(boundary, verdict.outcome, verdict.detail)
             except OnestackError as error:
                 reason = str(error)
                 self._recover()
         return Cell(boundary, None, reason)
+
+    def _persistent_round(self, boundary: Boundary) -> Verdict:
+        """A round of a path that may depend on the time: from the same snapshot it would not."""
+        for _ in range(DETOURS):
+            with contextlib.suppress(UnreachedError):
+                return self.round(boundary)
+            self._to_start()
+        return self.round(boundary)
 
 
 def _verdict_of(error: GuestError) -> Verdict:

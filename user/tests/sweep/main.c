@@ -165,14 +165,14 @@ loop_fn sweep_null_loop, sweep_slow_loop, sweep_yield_loop, sweep_block_loop, sw
     sweep_call_loop, sweep_copy_loop, sweep_spin_loop, sweep_divide_loop, sweep_debug_loop,
     sweep_breakpoint_loop, sweep_opcode_loop, sweep_stack_fault_loop, sweep_protection_loop,
     sweep_software_loop, sweep_page_fault_loop, sweep_post_loop, sweep_info_loop,
-    sweep_bad_pointer_loop, sweep_map_loop, sweep_fault_loop;
+    sweep_bad_pointer_loop, sweep_map_loop, sweep_fault_loop, sweep_nap_loop;
 
 static const struct {
     const char *name;
     loop_fn *prepare, *loop;
 } walks[] = {
     {"null", NULL, sweep_null_loop},
-    {"slow", just_a_notification, sweep_slow_loop},
+    {"slow", device_and_nothing, sweep_slow_loop},
     {"post", just_a_notification, sweep_post_loop},
     {"info", NULL, sweep_info_loop},
     {"bad_pointer", NULL, sweep_bad_pointer_loop},
@@ -183,7 +183,7 @@ static const struct {
     {"call", start_server, sweep_call_loop},
     {"copy", copier, sweep_copy_loop},
     {"spin", start_device, sweep_spin_loop},
-    {"idle", device_and_nothing, sweep_block_loop},
+    {"idle", start_device, sweep_nap_loop},
     {"divide", set_handler, sweep_divide_loop},
     {"debug", set_handler, sweep_debug_loop},
     {"breakpoint", set_handler, sweep_breakpoint_loop},

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The loops of the threads that the walker meets on its path, each in a space of its own. */
-#include "user/tests/sweep/pattern.h"
+#include "user/tests/sweep/pattern.inc"
 
     .set INFO_EXTRA, 1 << 28 /* helpers.c asserts */
     .set COPY_BYTES, 5000    /* sweep.h */
@@ -21,6 +21,7 @@ GLOBAL sweep_waiter_loop
     mov sweep_notification(%rip), %rsi
     mov $-1, %rdx
     mov $SYS_wait, %eax
+    cmp %eax, %eax /* the flags, too, as in each round */
     .globl sweep_wait, sweep_woken
 sweep_wait:
     syscall

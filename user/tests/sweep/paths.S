@@ -4,11 +4,12 @@
  * the instruction in question, then whoever finds a wrong value goes to sweep_fail, where the
  * harness has a breakpoint.
  */
-#include "user/tests/sweep/pattern.h"
+#include "user/tests/sweep/pattern.inc"
 
     .set INFO_EXTRA, 1 << 28
     .set COPY_BYTES, 5000 /* sweep.h */
     .set SLEEP_NANOSECONDS, 20000
+    .set NAP_NANOSECONDS, 100000000
     .set FAULT_REGISTERS, 3 * 8 /* struct fault_info; main.c asserts */
     .set REGISTERS_RIP, 15 * 8
     .set REGISTERS_RFLAGS, 16 * 8
@@ -73,6 +74,11 @@ GLOBAL sweep_fail
     LOOP sleep
     mov $SLEEP_NANOSECONDS, %esi
     STRIKE sleep, SYS_sleep
+
+/* Long, so that what is struck in idle is seldom the end of it. */
+    LOOP nap
+    mov $NAP_NANOSECONDS, %esi
+    STRIKE nap, SYS_sleep
 
     LOOP call
     mov sweep_endpoint(%rip), %rsi
@@ -146,7 +152,7 @@ sweep_\name\()_after:
     RAISE breakpoint, "", int3
     RAISE opcode, "", ud2
     RAISE stack_fault, "mov sweep_non_canonical(%rip), %rbp", mov (%rbp), %rax
-    RAISE protection, "", hlt
+    RAISE protection, "", cli
     RAISE software, "", int $0x80
     RAISE page_fault, "xor %eax, %eax", mov (%rax), %rax
 

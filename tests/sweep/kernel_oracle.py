@@ -1,0 +1,523 @@
+# SPDX-License-Identifier: MIT
+"""Whether Onestack survived an event: every thread, every stack, the core, and the work in time.
+
+"In time": the event's work is a notification that wakes the waiter, a thread of higher priority in
+a space of its own. Whatever the event struck, the first user instruction after its handler was
+entered must be the waiter's, and no `hlt` may sleep before. It is judged at the instructions that
+leave the kernel, which are all found in its code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+
+from kernel_state import (
+    LAST_STACK,
+    STACK_SIZE,
+    STACK_TOPS,
+    USER_STATE,
+    Core,
+    KernelState,
+)
+
+from onestack.elf import Image, Images, Instruction
+from onestack.errors import OnestackError
+from onestack.events import BREAKPOINT
+from onestack.inject import MACHINE_CHECK, NMI
+from onestack.machine import Machine
+from onestack.oracle import Outcome, Verdict, View
+from onestack.path import Context
+from onestack.registers import FLAG_RF, GENERAL, Registers
+
+WORDS = ("rbx", "rbp", "r12", "r13", "r14", "r15")
+KEPT = (*WORDS, "rsp", "rip")
+RESULTS = ("rax", "rdx")
+LOST = tuple(name for name in GENERAL if name not in KEPT + RESULTS)
+SYSTEM = (
+    "cs",
+    "ss",
+    "ds",
+    "es",
+    "fs",
+    "gs",
+    "fs_base",
+    "gs_base",
+    "cr0",
+    "cr3",
+    "cr4",
+    "efer",
+)
+KERNEL_HALF = 1 << 63
+ERRORS = (1 << 64) - 4096  # from here up: an error, no address
+STACK_WINDOW = (1024, 512)  # bytes below and above the user's stack pointer
+STATES = ("USER", "PARMCHK", "SYSCALL", "IPC", "CONTIN", "INTR", "IDLE")
+
+# What a thread that is not running keeps in its TCB. Of the frame, not what a system call loses:
+# there the last interrupt's values stand.
+THREAD_MEMBERS = (
+    *("state", "flags", "priority", "base_priority", "ceiling", "core", "space", "cr3"),
+    *(
+        "caller",
+        "server",
+        "waits_on",
+        "continuation",
+        "handler",
+        "handler_stack",
+        "bound",
+        "fpu",
+    ),
+    *("canary[0]", "canary[1]", "canary[2]", "fs_base", "gs_base"),
+    *(f"frame.{name}" for name in (*WORDS, "rip", "cs", "rflags", "rsp", "ss")),
+)
+MESSAGE = frozenset(f"frame.{name}" for name in WORDS)
+NOT_WHILE_RUNNING = ("fs_base", "gs_base")
+RUNNING_MEMBERS = (
+    *(n for n in THREAD_MEMBERS if not n.startswith("frame.") and n not in NOT_WHILE_RUNNING),
+    *("frame.cs", "frame.ss"),
+)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a path's end is judged: all registers are kept (faults, interrupts) or the call's.
+
+    `sleeper` is where a thread waits for its timer, which may come at any time.
+    """
+
+    all_registers: bool = False
+    sleeper: str = ""
+
+
+@dataclass(frozen=True)
+class _End:
+    registers: dict[str, int]
+    stack: bytes
+    threads: list[bytes]
+
+
+@dataclass(frozen=True)
+class _Point:
+    """Where the kernel was interrupted, and how it must be found again."""
+
+    pc: int
+    sp: int
+    registers: Registers
+    flags: int
+    nest: int
+    state: int
+    window: range  # what of the stack in use, or of what else RSP pointed into, must not change
+    content: bytes
+
+
+@dataclass
+class _Round:
+    """One round's events. `here` are points where something was fired, `open` those entered."""
+
+    core: Core
+    shared: tuple[int, int]
+    here: list[_Point]
+    open: list[_Point] = field(default_factory=list)
+    arrivals: int = 0
+    worked: list[int] = field(default_factory=list)
+
+
+def _leaves(instruction: Instruction) -> bool:
+    return instruction.mnemonic in (
+        "iretq",
+        "sysretq",
+        "sysret",
+        "lretq",
+        "retfq",
+        "hlt",
+    )
+
+
+class KernelOracle:
+    """See the module. `irq` is the vector of the event's interrupt line, 0 if it has none."""
+
+    def __init__(
+        self, images: Images, *, kernel: FilePath, rules: dict[str, Rules], cpu: int = 0
+    ) -> None:
+        self.images = images
+        self.state = KernelState(kernel, images)
+        self.rules = rules
+        self.cpu = cpu
+        states = self.state.structs.enumerators("thread_state")
+        self._awaiting = {states["THREAD_RECEIVING"], states["THREAD_REPLY"]}
+        self._exits = _exits(images.images[0])
+        self._sleeps = frozenset(at for at, kind in self._exits.items() if kind == "hlt")
+        self._leaves = frozenset(self._exits) - self._sleeps
+        self._woken = images.resolve("sweep_woken")
+        self._fail = images.resolve("sweep_fail")
+        self._windows = images.range_of("__windows_start..__windows_end")
+        self._learned: list[_End] = []
+        self._addresses: list[int] = []
+        self._unstable: set[tuple[int, str]] = set()
+        self._waiter_cr3 = 0
+        self._round: _Round | None = None
+
+    @property
+    def name(self) -> str:
+        """For reports."""
+        return "onestack"
+
+    # ---- what an undisturbed round leaves
+
+    def learn(self, view: View, registers: Registers) -> None:
+        """Keep the state at the path's end; the first time, find all threads."""
+        if not self._learned:
+            self._addresses = self.state.thread_addresses(view.machine)
+            threads = self.state.threads(view.machine, self._addresses, self.cpu)
+            waiters = [t for t in threads if self.state.field(t, "frame.rip") == self._woken]
+            if len(waiters) != 1:
+                raise OnestackError(f"{len(waiters)} threads wait at sweep_woken")
+            self._waiter_cr3 = self.state.field(waiters[0], "cr3")
+        self._learned.append(self._read(view, registers))
+        first = self._learned[0]
+        for number in range(len(self._addresses)):
+            for member in THREAD_MEMBERS:
+                now = self.state.field(self._learned[-1].threads[number], member)
+                if now != self.state.field(first.threads[number], member):
+                    self._unstable.add((number, member))
+
+    def _read(self, view: View, registers: Registers) -> _End:
+        names = [name for name in (*GENERAL, "rip", "mxcsr", *SYSTEM) if name in registers]
+        names += [name for name in registers if name.startswith("xmm")]
+        values = {name: registers[name] for name in names}
+        values["eflags"] = registers["eflags"] & ~FLAG_RF
+        below, above = STACK_WINDOW
+        stack = _read_quietly(view, range(registers.sp - below, registers.sp + above), self.cpu)
+        return _End(values, stack, self.state.threads(view.machine, self._addresses, self.cpu))
+
+    def assumptions(self) -> Sequence[str]:
+        """What varies between undisturbed rounds."""
+        first, *others = self._learned
+        said = [
+            f"{name} differs between undisturbed rounds: not judged"
+            for name in first.registers
+            if any(o.registers[name] != first.registers[name] for o in others)
+        ]
+        for number, member in sorted(self._unstable):
+            where = self.images.name(self.state.field(first.threads[number], "frame.rip"))
+            said.append(f"{member} of the thread at {where} differs: not judged")
+        return said
+
+    # ---- a round
+
+    def strike(self, view: View) -> None:
+        """Remember counters and, in the kernel, everything that must be found again."""
+        assert view.before is not None
+        core = self.state.core(view.machine, self.cpu)
+        self._round = _Round(core, self._shared(view), [])
+        if view.before.cpl == 0:
+            before = view.before
+            self._round.here.append(
+                self._point(view, before, before.pc, before.sp, before["eflags"])
+            )
+
+    def _point(self, view: View, registers: Registers, pc: int, sp: int, flags: int) -> _Point:
+        core = self.state.core(view.machine, self.cpu)
+        window = self._window(sp)
+        content = _read_quietly(view, window, self.cpu)
+        return _Point(pc, sp, registers, flags & ~FLAG_RF, core.nest, core.state, window, content)
+
+    def _see_arrival(self, view: View, now: _Round) -> None:
+        """The machine stands at a handler's first instruction: note what it has interrupted."""
+        now.arrivals = len(view.arrived)
+        registers = view.machine.gdb.registers(self.cpu)
+        raw = view.machine.gdb.read(registers.sp, 32, self.cpu)
+        rip, cs, flags, rsp = (int.from_bytes(raw[i : i + 8], "little") for i in (0, 8, 16, 24))
+        if cs & 3 == 0:
+            known = [point for point in now.here if (point.pc, point.sp) == (rip, rsp)]
+            now.open.append(known[0] if known else self._point(view, registers, rip, rsp, flags))
+        assert view.event is not None
+        if view.event.on_arrival(view.arrived[-1]):  # the next one may strike right here
+            here = self._point(view, registers, registers.pc, registers.sp, registers["eflags"])
+            now.here.append(here)
+
+    def _window(self, sp: int) -> range:
+        """Of a kernel stack the live part, of a TCB or a user's stack what lies below, too."""
+        area = self.state.core_address(self.cpu)
+        if area <= sp < area + LAST_STACK:
+            return range(sp, (sp | (STACK_SIZE - 1)) + 1)
+        for address in self._addresses:
+            if address < sp <= address + self.state.save_area_end:
+                return range(address, address + self.state.thread_size)
+        below, above = STACK_WINDOW
+        return range(sp - below, sp + above)
+
+    def _shared(self, view: View) -> tuple[int, int]:
+        """(NMIs, interrupts) that the waiter has been told of; its page is in all spaces."""
+        pointer = int.from_bytes(
+            view.machine.gdb.read(self.images.resolve("sweep_shared"), 8, self.cpu),
+            "little",
+        )
+        raw = view.machine.gdb.read(pointer, 16, self.cpu)
+        return int.from_bytes(raw[:8], "little"), int.from_bytes(raw[8:], "little")
+
+    def _outstanding(self, view: View) -> list[int]:
+        """Vectors that have arrived and whose work is not done; a breakpoint brings none."""
+        assert self._round is not None
+        rest = [vector for vector in view.arrived if vector != BREAKPOINT]
+        for vector in self._round.worked:
+            if vector in rest:
+                rest.remove(vector)
+        return rest
+
+    def stops(self, view: View) -> frozenset[int]:
+        """The threads' own checks; while something is outstanding, every way out of the kernel."""
+        now = self._round
+        if now is None or view.boundary is None:
+            return frozenset({self._fail})
+        if len(view.arrived) > now.arrivals:
+            self._see_arrival(view, now)
+        if not now.open and not self._outstanding(view):
+            return frozenset({self._fail})
+        # a `hlt` before all has arrived is left at once
+        sleeps = frozenset() if view.owed else self._sleeps
+        return frozenset({self._fail}) | self._leaves | sleeps
+
+    def stop(self, view: View, registers: Registers) -> Verdict | None:
+        """A way out of the kernel, or a thread's own check."""
+        if registers.pc == self._fail:
+            return Verdict(Outcome.CORRUPTED, "a user thread found its registers changed")
+        kind = self._exits[registers.pc]
+        if kind == "hlt":
+            return self._undone(view) or self._asleep(view)
+        rip, cs, rsp = self._target(view, registers, kind)
+        if cs & 3 == 3:
+            return self._to_user(view, registers, rip)
+        return self._to_kernel(view, registers, rip, rsp, kind)
+
+    def _target(self, view: View, registers: Registers, kind: str) -> tuple[int, int, int]:
+        if kind.startswith("sysret"):
+            return registers["rcx"], 3, registers.sp
+        raw = view.machine.gdb.read(registers.sp, 32, self.cpu)
+        rip, cs, _flags, rsp = (int.from_bytes(raw[i : i + 8], "little") for i in (0, 8, 16, 24))
+        return (rip, cs, rsp) if kind == "iretq" else (rip, cs, registers.sp + 16)
+
+    def _undone(self, view: View) -> Verdict | None:
+        """Recorded, and nobody has worked on it. Machine checks have nobody to wait for."""
+        core = self.state.core(view.machine, self.cpu)
+        if core.pending or core.irq_pending or core.mchecks_worked != core.mchecks:
+            return Verdict(Outcome.LOST, f"pending {core.pending:#x}, and nobody looks at it")
+        assert self._round is not None
+        self._round.worked += [v for v in self._outstanding(view) if v == MACHINE_CHECK]
+        return None
+
+    def _asleep(self, view: View) -> Verdict | None:
+        if self._outstanding(view):
+            return Verdict(Outcome.LOST, "the core sleeps with the event's work undone")
+        return None
+
+    def _to_user(self, view: View, registers: Registers, rip: int) -> Verdict | None:
+        """The next instruction is a user's: all work on what has arrived must be done."""
+        assert self._round is not None
+        undone = self._undone(view)
+        self._round.open.clear()  # the kernel has given up the stack that was interrupted
+        rest = self._outstanding(view)
+        if undone or not rest:
+            return undone
+        if registers["cr3"] != self._waiter_cr3:
+            where = self.images.name(rip)
+            return Verdict(
+                Outcome.LOST,
+                f"the first user instruction after it is {where}, no waiter's",
+            )
+        self._round.worked += rest
+        return None
+
+    def _to_kernel(
+        self, view: View, registers: Registers, rip: int, rsp: int, kind: str
+    ) -> Verdict | None:
+        """Back to what was interrupted: as it was, or at the beginning of its exit window."""
+        assert self._round is not None
+        if not self._round.open:
+            return None
+        point = self._round.open[-1]
+        same = (rip, rsp) == (point.pc, point.sp)
+        if not same and not self._rewinds(view, point.pc, rip):
+            return None  # of something else: a timer's interrupt, say
+        self._round.open.pop()
+        found = self._changed_state(view, point) + self._changed_stack(view, point)
+        if same:
+            found += self._changed_registers(view, point, registers, kind)
+        return Verdict(Outcome.CORRUPTED, "; ".join(found)) if found else None
+
+    def _changed_state(self, view: View, point: _Point) -> list[str]:
+        now = self.state.core(view.machine, self.cpu)
+        if (point.nest, point.state) == (now.nest, now.state):
+            return []
+        return [f"nest {now.nest} and state {STATES[now.state]} are left behind, "
+                f"not {point.nest} and {STATES[point.state]}"]  # fmt: skip
+
+    def _changed_registers(
+        self, view: View, point: _Point, registers: Registers, kind: str
+    ) -> list[str]:
+        was = point.registers
+        changed = registers.changed(was, [name for name in GENERAL if name != "rsp"])
+        found = [f"{n} was {was[n]:#x}, goes back as {registers[n]:#x}" for n in changed]
+        flags = point.flags
+        if kind == "iretq":
+            raw = view.machine.gdb.read(registers.sp + 16, 8, self.cpu)
+            flags = int.from_bytes(raw, "little") & ~FLAG_RF
+        if flags != point.flags:
+            found.append(f"rflags was {point.flags:#x}, goes back as {flags:#x}")
+        return found
+
+    def _rewinds(self, view: View, struck: int, rip: int) -> bool:
+        """Whether `rip` begins the exit window that `struck` lies in (N4)."""
+        raw = view.machine.gdb.read(self._windows.start, len(self._windows), self.cpu)
+        words = [int.from_bytes(raw[i : i + 8], "little") for i in range(0, len(raw), 8)]
+        return any(
+            first == rip and first <= struck <= last
+            for first, last in zip(words[::2], words[1::2], strict=True)
+        )
+
+    def _changed_stack(self, view: View, point: _Point) -> list[str]:
+        now = _read_quietly(view, point.window, self.cpu)
+        wrong = [i for i in range(len(now)) if now[i] != point.content[i]]
+        if not wrong:
+            return []
+        place = point.window.start + wrong[0] - point.sp
+        return [f"{len(wrong)} bytes changed on the interrupted stack, from rsp{place:+#x}"]
+
+    # ---- the end
+
+    def end(self, view: View, registers: Registers) -> Verdict | None:
+        """Everything as without the event, and its work done once."""
+        rest = self._outstanding(view)
+        if rest:
+            names = ", ".join(map(str, rest))
+            return Verdict(Outcome.LOST, f"the work of vector {names} was not done")
+        found = self._wrong_work(view) + self._wrong_core(view) + self._wrong_end(view, registers)
+        return Verdict(Outcome.CORRUPTED, "; ".join(found)) if found else None
+
+    def _wrong_work(self, view: View) -> list[str]:
+        """Counters that say something else than how often events arrived."""
+        assert self._round is not None
+        was, now = self._round.core, self.state.core(view.machine, self.cpu)
+        nmis, irqs = self._shared(view)
+        count = view.arrived.count
+        lines = sum(vector not in (NMI, MACHINE_CHECK, BREAKPOINT) for vector in view.arrived)
+        owed = (
+            ("NMIs counted", now.nmis - was.nmis, count(NMI)),
+            ("NMIs worked on", now.nmis_worked - was.nmis_worked, count(NMI)),
+            ("NMIs at the waiter", nmis - self._round.shared[0], count(NMI)),
+            ("interrupts at the waiter", irqs - self._round.shared[1], lines),
+            ("machine checks", now.mchecks - was.mchecks, count(MACHINE_CHECK)),
+            ("machine checks worked on", now.mchecks_worked - was.mchecks_worked,
+             count(MACHINE_CHECK)),
+        )  # fmt: skip
+        return [f"{got} {what}, not {want}" for what, got, want in owed if got != want]
+
+    def _wrong_core(self, view: View) -> list[str]:
+        core = self.state.core(view.machine, self.cpu)
+        found = []
+        if core.nest or core.state != USER_STATE:
+            found.append(f"core_nest {core.nest}, state {core.state} in user mode")
+        if core.pending or core.irq_pending:
+            found.append(f"{core.pending:#x} pending in user mode")
+        return found
+
+    def _wrong_end(self, view: View, registers: Registers) -> list[str]:
+        now, first = self._read(view, registers), self._learned[0]
+        others = self._learned[1:]
+        found = []
+        rules = self.rules.get(view.path.name, Rules())
+        for name, value in first.registers.items():
+            if any(o.registers[name] != value for o in others):
+                continue
+            is_now = now.registers[name]
+            if name in LOST and not rules.all_registers:
+                if is_now >= KERNEL_HALF and is_now < ERRORS:
+                    found.append(f"{name} is {is_now:#x}, a kernel address")
+            elif is_now != value:
+                found.append(f"{name} is {is_now:#x}, not {value:#x}")
+        wrong = [
+            i
+            for i in range(min(len(now.stack), len(first.stack)))
+            if now.stack[i] != first.stack[i] and all(o.stack[i] == first.stack[i] for o in others)
+        ]
+        if wrong:
+            found.append(f"{len(wrong)} bytes of the user's stack changed")
+        return found + self._wrong_threads(view, now, rules)
+
+    def _wrong_threads(self, view: View, now: _End, rules: Rules) -> list[str]:
+        running = self.state.core(view.machine, self.cpu).rsp0 - self.state.save_area_end
+        first, found = self._learned[0], []
+        for number, address in enumerate(self._addresses):
+            members = RUNNING_MEMBERS if address == running else THREAD_MEMBERS
+            for member in members:
+                was = self.state.field(first.threads[number], member)
+                is_now = self.state.field(now.threads[number], member)
+                if was != is_now and not self._ignored(number, member, now.threads[number], rules):
+                    where = self.images.name(self.state.field(first.threads[number], "frame.rip"))
+                    found.append(f"{member} of the thread at {where} is {is_now:#x}, not {was:#x}")
+        return found
+
+    def _ignored(self, number: int, member: str, thread: bytes, rules: Rules) -> bool:
+        """What varies anyway, and the words that a message is going to overwrite."""
+        if (number, member) in self._unstable:
+            return True
+        if member in MESSAGE:
+            return self.state.field(thread, "state") in self._awaiting
+        if member in ("state", "flags") and rules.sleeper:
+            at = self.images.resolve(rules.sleeper)
+            return self.state.field(thread, "frame.rip") == at
+        return False
+
+    def halted(self, view: View, registers: Registers) -> Verdict:
+        """Nothing will wake it: the event's work, if any is left, is lost."""
+        where = self.images.name(registers.pc)
+        if self._outstanding(view):
+            return Verdict(Outcome.LOST, f"sleeps at {where} with the event's work undone")
+        return Verdict(Outcome.HANG, f"sleeps at {where}")
+
+
+def _exits(kernel: Image) -> dict[int, str]:
+    """All instructions of the kernel that leave it, return to what was interrupted, or sleep."""
+    text = range(kernel.symbol("__text_start").address, kernel.symbol("__text_end").address)
+    return {
+        instruction.address: instruction.mnemonic
+        for symbol in kernel.symbols
+        if symbol.code and symbol.address in text
+        for instruction in kernel.disassemble(symbol.address, symbol.address + symbol.size)
+        if _leaves(instruction)
+    }
+
+
+def _read_quietly(view: View, where: range, cpu: int) -> bytes:
+    """Memory that may not all be mapped: what there is of it, page by page."""
+    content = b""
+    at = where.start
+    while at < where.stop:
+        size = min(where.stop, (at | 0xFFF) + 1) - at
+        try:
+            content += view.machine.gdb.read(at, size, cpu)
+        except OnestackError:
+            content += bytes(size)
+        at += size
+    return content
+
+
+class KernelProbe:
+    """Names nest, state and stack at a boundary."""
+
+    def __init__(self, images: Images, *, kernel: FilePath, cpu: int = 0) -> None:
+        self.state = KernelState(kernel, images)
+        self.cpu = cpu
+
+    def __call__(self, machine: Machine, registers: Registers) -> Context:
+        """Read them."""
+        core = self.state.core(machine, self.cpu)
+        return Context(core.nest, STATES[core.state], self._stack(registers.sp))
+
+    def _stack(self, sp: int) -> str:
+        area = self.state.core_address(self.cpu)
+        for name, top in STACK_TOPS.items():
+            if area + top - STACK_SIZE < sp <= area + top:
+                return name
+        return "user" if sp < KERNEL_HALF else "TCB"
