@@ -23,7 +23,7 @@ from agent_support import (
     has_failed,
     label,
 )
-from victim import CODE, DATA, LOAD, LOOP, STORE, SYSCALL, UD2, Victim, load_number
+from agent_victim import CODE, DATA, LOAD, LOOP, STORE, SYSCALL, UD2, Victim, load_number
 
 pytestmark = pytest.mark.machine(append="run=agent", ready=READY, shared=True)
 

@@ -23,7 +23,7 @@ from agent_support import (
     spawn,
     wait_done,
 )
-from victim import CODE, LOOP, Victim
+from agent_victim import CODE, LOOP, Victim
 
 pytestmark = pytest.mark.machine(append="run=agent", ready=READY, shared=True)
 

@@ -19,6 +19,7 @@ static const struct policy policies[] = {
     {"agent", 100, 180, MOST_OF_IT, HARDWARE, ALL_PORTS, ALL_LINES},
     {"bench", 100, 180, MOST_OF_IT, HARDWARE, ALL_PORTS, ALL_LINES},
     {"busy", 100, 180, 16 * MIB, HARDWARE, ALL_PORTS, ALL_LINES},
+    {"leak", 100, 180, 32 * MIB, HARDWARE, ALL_PORTS, ALL_LINES},
     {"sweep", 100, 180, 32 * MIB, HARDWARE, ALL_PORTS, ALL_LINES},
 };
 
