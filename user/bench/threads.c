@@ -12,7 +12,8 @@
 #define WANTED  310000UL
 #define SAMPLES 10 /* up to each of the marks below */
 
-#define MANY 1024 /* for the bytes of one */
+#define MANY 1024             /* for the bytes of one, */
+#define ROOM (8 * PAGE_BYTES) /* of an account with room for the largest that a model makes */
 
 static const uint64_t marks[] = {10, 1000, 100000, 300000};
 #define MARKS (sizeof(marks) / sizeof(*marks))
@@ -26,7 +27,7 @@ static uint64_t quota_free(cap_t quota)
 static void bench_bytes(void)
 {
     static cap_t threads[MANY];
-    struct result quota = sys_quota_split(own.quota, MANY * PAGE_BYTES);
+    struct result quota = sys_quota_split(own.quota, MANY * ROOM);
     uint64_t before = quota_free(quota.second), after;
 
     for (unsigned i = 0; i < MANY; i++) {
