@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from onestack.elf import Image, Instruction, Symbol
 
 HERE = Path(__file__).resolve().parent
@@ -27,9 +28,7 @@ def check(folder: Path, *defines: str) -> str:
     """What spin's exhaustive search says of the model with these macros."""
     shutil.copy(MODEL, folder)
     flags = [f"-D{define}" for define in defines]
-    subprocess.run(
-        ["spin", "-a", *flags, MODEL.name], cwd=folder, check=True, timeout=60
-    )
+    subprocess.run(["spin", "-a", *flags, MODEL.name], cwd=folder, check=True, timeout=60)
     compiler = ["gcc", "-O1", "-w", "-DSAFETY", "-o", "pan", "pan.c"]
     subprocess.run(compiler, cwd=folder, check=True, timeout=60)
     done = subprocess.run(
@@ -108,11 +107,7 @@ def kernel(request: pytest.FixtureRequest) -> Image:
 def function_at(kernel: Image, label: str) -> Symbol:
     """The function that a label is in."""
     address = kernel.symbol(label).address
-    within = [
-        s
-        for s in kernel.symbols
-        if s.size and s.address <= address < s.address + s.size
-    ]
+    within = [s for s in kernel.symbols if s.size and s.address <= address < s.address + s.size]
     assert within, f"{label} is in no function"
     return within[0]
 
@@ -133,9 +128,7 @@ def misplaced(kernel: Image, order: Sequence[Step]) -> list[str]:
         at = [each.address for each in code if step.matches(each)]
         later = [address for address in at if address >= start]
         if not later:
-            found.append(
-                f"{step}: {'comes too early' if at else 'no such instruction'}"
-            )
+            found.append(f"{step}: {'comes too early' if at else 'no such instruction'}")
         else:
             reached[place] = later[0] + 1
     return found
@@ -162,12 +155,9 @@ def test_windows_are_the_kernel_s(kernel: Image) -> None:
     """The steps from which the model goes back are those between a window's two labels."""
     table = kernel.bytes_at(
         kernel.symbol("__windows_start").address,
-        kernel.symbol("__windows_end").address
-        - kernel.symbol("__windows_start").address,
+        kernel.symbol("__windows_end").address - kernel.symbol("__windows_start").address,
     )
-    words = [
-        int.from_bytes(table[i : i + 8], "little") for i in range(0, len(table), 8)
-    ]
+    words = [int.from_bytes(table[i : i + 8], "little") for i in range(0, len(table), 8)]
     windows = set(zip(words[::2], words[1::2], strict=True))
     mine = set()
     for found in WINDOW.finditer(MODEL.read_text()):
@@ -175,9 +165,5 @@ def test_windows_are_the_kernel_s(kernel: Image) -> None:
         mine.add((kernel.symbol(names[0]).address, kernel.symbol(names[-1]).address))
     assert mine <= windows
     # ist has one more, for a frame that never went to the TCB
-    more = {
-        kernel.symbol(name).address
-        for name in ("ist_exit_check",)
-        if name in kernel.by_name
-    }
+    more = {kernel.symbol(name).address for name in ("ist_exit_check",) if name in kernel.by_name}
     assert {first for first, _ in windows - mine} == more
