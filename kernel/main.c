@@ -11,6 +11,7 @@
 #include "kernel/arch/pic.h"
 #include "kernel/arch/smp.h"
 #include "kernel/debug/panic.h"
+#include "kernel/debug/trace.h"
 #include "kernel/mm/boot_image.h"
 #include "kernel/mm/init.h"
 #include "kernel/obj/irq.h"
@@ -74,6 +75,9 @@ _Noreturn void kernel_main(const struct bootinfo *info)
 
     boot = info;
     acpi_parse(&acpi, info);
+    if (!trace_init(option_number(info->cmdline, "trace", 0) != 0)) {
+        boot_refuse("", "trace=1: this entry model has no place for the hooks");
+    }
     mm_init(info);
     ioapics_map();
     idt_init();

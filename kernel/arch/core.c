@@ -2,6 +2,7 @@
 /* Bringing a core up: its area, its descriptor tables and the registers that stay as they are. */
 #include "kernel/arch/cpu.h"
 #include "kernel/arch/entry.h"
+#include "kernel/debug/trace.h"
 #include "kernel/mm/init.h"
 #include "kernel/sched.h"
 
@@ -27,6 +28,7 @@ struct core *core_create(unsigned id)
     }
     core->timer_armed = ~0ULL;
     sched_init(core);
+    trace_core_init(core);
     return core;
 }
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from rich.console import Console as Terminal
 
-from onestack import artefacts, bench, campaign, exitcodes, kernelfile, newfile
+from onestack import artefacts, bench, campaign, exitcodes, kernelfile, newfile, trace
 from onestack.deadline import Deadline
 from onestack.elf import Images
 from onestack.elfcheck import StackRules, check_image
@@ -359,6 +359,71 @@ def _sweep_text(results: Sequence[campaign.PartResult], symbolizer: Symbolizer) 
     return "\n".join([*lines, *(f"assumed: {text}" for text in said)])
 
 
+# ---- trace
+
+
+def _trace_arguments(parser: argparse.ArgumentParser) -> None:
+    _file_argument(parser, optional=True)
+    _add_machine(parser)
+    parser.add_argument(
+        "--elf", type=Path, action="append", default=[], metavar="FILE", help="more symbols"
+    )
+    parser.add_argument("--ready", metavar="REGEX", help="wait until the console shows this")
+    parser.add_argument("--send", metavar="TEXT", help="then type this line")
+    parser.add_argument("--until", metavar="REGEX", help="and wait for this; a panic ends it too")
+    parser.add_argument(
+        "--run",
+        dest="seconds",
+        type=float,
+        default=0.2,
+        metavar="SECONDS",
+        help="without --until: trace so long, default 0.2",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("build/trace.json"), metavar="FILE"
+    )
+
+
+def _trace(options: argparse.Namespace) -> int:
+    # a kernel that panics would end QEMU, and its memory, through the debug-exit device
+    spec = replace(_spec(options), debug_exit=False)
+    target = kernelfile.load(options.file).target if options.file else None
+    elfs = target.elfs if target else [file for file in (spec.kernel, *options.elf) if file]
+    images = Images.load(*elfs)
+    failure: GuestError | None = None
+    with Machine(spec) as machine:
+        try:
+            if ready := options.ready or (target.ready if target else ""):
+                machine.console.expect(ready, 60.0)
+            if options.send is not None:
+                machine.console.send_line(options.send)
+            if options.until:
+                machine.console.expect(options.until, 60.0)
+            else:
+                machine.watch.wait(None, Deadline(options.seconds), "failure")
+        except DeadlineError:
+            if options.until:
+                raise
+        except GuestError as error:
+            failure = error  # its last moments are what is wanted
+        machine.pause()
+        content = trace.write(machine, images, options.output)
+    events = content["traceEvents"]
+    slices = sum(event["ph"] == "B" for event in events)
+    lost = sum(core["lost"] for core in content["otherData"].values())
+    facts = {
+        "file": str(options.output),
+        "slices": slices,
+        "lost": lost,
+        "cores": len(content["otherData"]),
+    }
+    said = f"{options.output}: {slices} slices on {facts['cores']} cores, {lost} older ones lost"
+    _show(options, facts, f"{said}. Open it in ui.perfetto.dev or chrome://tracing")
+    if failure:
+        raise failure
+    return OK
+
+
 # ---- bench
 
 
@@ -526,6 +591,14 @@ COMMANDS = (
         "onestack sweep toy.toml --path null --event nmi --html build/sweep.html",
         _sweep_arguments,
         _sweep,
+    ),
+    Command(
+        "trace",
+        "write the kernel's trace rings as a timeline for Perfetto or chrome://tracing",
+        "onestack trace --kernel build/tcb-ist-release/kernel.elf --initrd build/user/init.elf \\\n"
+        "    --append trace=1 --ready 'onestack> ' --send 'run regs' --until 'regs ended'",
+        _trace_arguments,
+        _trace,
     ),
     Command(
         "bench",

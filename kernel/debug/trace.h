@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A record of every entry and exit, per core, on request: the boot option `trace=1`. Without it not
+ * one instruction more is executed anywhere: the hooks are put into the entry code at boot, in
+ * place of its calls to C and of the first instruction of each exit's window.
+ */
+#ifndef ONESTACK_DEBUG_TRACE_H
+#define ONESTACK_DEBUG_TRACE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct core;
+
+/* Before the kernel's text becomes read-only. False: the entry code does not look as expected. */
+bool trace_init(bool wanted);
+/* A ring for a core that is being made; none if there is no memory, and then it is not traced. */
+void trace_core_init(struct core *core);
+
+/* From trace_hooks.S; IF=0. */
+void trace_call(struct core *core, unsigned number, uint64_t argument);
+void trace_leave(struct core *core);
+
+#endif

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: MIT
+"""The kernel's trace rings: free when off, complete when on, readable after a panic."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onestack.deadline import Deadline
+from onestack.elf import Images
+from onestack.errors import GuestError
+from onestack.inject import NMI
+from onestack.machine import Machine
+from onestack.trace import Kind, TraceError, read_rings, state_names, timeline, write
+
+PROMPT = "onestack> "
+ON = {"append": "trace=1", "ready": PROMPT}
+
+
+@pytest.mark.machine(ready=PROMPT)
+def test_without_the_option_the_kernel_is_as_it_was_linked(
+    machine: Machine, images: Images
+) -> None:
+    """Not one byte of code differs, so not one instruction more is executed."""
+    machine.pause()
+    kernel = images.images[0]
+    text = range(images.resolve("__text_start"), images.resolve("__text_end"))
+    assert machine.gdb.read(text.start, len(text)) == kernel.bytes_at(text.start, len(text))
+    with pytest.raises(TraceError, match="Boot the kernel with trace=1"):
+        read_rings(machine, images)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(e, marks=pytest.mark.machine(entry=e, **ON))
+        for e in ("tcb", "percpu", "ist", "perthread")
+    ],
+)
+def test_every_entry_has_its_exit(
+    machine: Machine, images: Images, entry: str, tmp_path: Path
+) -> None:
+    assert entry
+    said = machine.console.run("run regs", PROMPT, 60.0)
+    assert " 0 differences" in said  # the hooks keep every register
+    machine.pause()
+    [ring] = read_rings(machine, images)
+    kinds = Counter(record.kind for record in ring.records)
+    assert ring.lost == ring.torn == 0
+    assert kinds[Kind.SYSCALL] > 100
+    assert kinds[Kind.IRQ] > 0
+    follow_the_entries(ring.records)
+    check(json.loads(json.dumps(write(machine, images, tmp_path / "trace.json"))))
+
+
+def follow_the_entries(records: Any) -> None:
+    """Outermost entries come from user mode or idle, nested ones inside others, and time runs."""
+    nest, user, time = 1, False, 0
+    for record in records:
+        assert record.time >= time
+        time = record.time
+        if record.kind in (Kind.EXIT, Kind.IDLE):
+            nest, user = 1, record.kind is Kind.EXIT
+            continue
+        if record.kind is Kind.RETURN:
+            assert record.nest == nest
+            nest -= 1
+            continue
+        if record.nest == 1:
+            assert user, record
+            nest = 1
+        else:
+            nest = record.nest
+        user = False
+
+
+def check(content: dict[str, Any]) -> None:
+    """What a viewer needs: slices closed in order, times that do not run back, whole arrows."""
+    open_slices: dict[int, list[str]] = {}
+    flows: dict[int, str] = {}
+    last = 0.0
+    for event in content["traceEvents"]:
+        phase = event["ph"]
+        if phase == "M":
+            continue
+        assert event["ts"] >= last
+        last = event["ts"]
+        stack = open_slices.setdefault(event["tid"], [])
+        if phase == "B":
+            stack.append(event["name"])
+        elif phase == "E":
+            assert stack.pop() == event["name"]
+        elif phase == "s":
+            assert flows.setdefault(event["id"], "s") == "s"
+        elif phase == "f":
+            assert flows.pop(event["id"]) == "s"
+    assert not any(open_slices.values())
+
+
+@pytest.mark.machine(**ON)
+def test_idle_and_what_ends_it(machine: Machine, images: Images) -> None:
+    deadline = Deadline(20.0)
+    while not deadline.expired:
+        machine.pause()
+        [ring] = read_rings(machine, images)
+        if ring.records[-1].kind is Kind.IDLE:
+            break
+        machine.resume()
+    idle = ring.records[-1]
+    machine.resume()
+    machine.console.run("echo awake", PROMPT)
+    machine.pause()
+    [ring] = read_rings(machine, images)
+    after = ring.records[ring.records.index(idle) + 1]
+    assert (after.kind, after.nest) == (Kind.IRQ, 2)  # nested in idle, whose nest is 1
+
+
+@pytest.mark.machine(**ON)
+def test_names_states_and_arrows(machine: Machine, images: Images) -> None:
+    machine.console.run("echo arrows", PROMPT)
+    machine.pause()
+    rings = read_rings(machine, images)
+    assert {"call", "reply_receive", "null"} <= set(rings[0].calls)
+    states = state_names(images)
+    assert states[:2] == ("user", "parmchk")
+    events = timeline(rings, images, states)["traceEvents"]
+    arrows = Counter(event["ph"] for event in events if event.get("cat") == "ipc")
+    assert arrows["f"] > 0
+    assert {event["args"]["state"] for event in events if event["ph"] == "B"} <= set(states)
+
+
+@pytest.mark.machine(**ON)
+def test_nmis_wherever_they_strike(machine: Machine, images: Images) -> None:
+    machine.console.send_line("run busy 1")
+    machine.console.expect("busy: ready", 30.0)
+    for _ in range(200):
+        machine.qmp.execute("inject-nmi")
+    machine.pause()
+    [ring] = read_rings(machine, images)
+    kinds = {record.kind for record in ring.records if record.what == NMI}
+    assert kinds >= {Kind.IST, Kind.TRAP}  # in the kernel and in user mode
+    check(timeline([ring], images))
+    machine.resume()
+    machine.console.expect(PROMPT, 60.0)
+    assert re.search(r"busy: \d+ looks, 0 differences", machine.console.text)
+
+
+@pytest.mark.machine(append="trace=1", ready=PROMPT, debug_exit=False)
+def test_after_a_panic(machine: Machine, images: Images) -> None:
+    machine.pause()
+    address = images.resolve("sys_clock")
+    machine.gdb.write(address, b"\x0f\x0b")  # ud2
+    machine.resume()
+    machine.console.send_line("run regs")
+    with pytest.raises(GuestError, match="panic: exception 6"):
+        machine.console.expect(f"{PROMPT}$", 30.0)
+    machine.pause()
+    [ring] = read_rings(machine, images)
+    *_, call, trap = [r for r in ring.records if r.kind is not Kind.RETURN]
+    assert (call.kind, ring.calls[call.what]) == (Kind.SYSCALL, "clock")
+    assert (trap.kind, trap.what, trap.value) == (Kind.TRAP, 6, address)
