@@ -35,6 +35,7 @@ from onestack.inject import Injector
 from onestack.machine import BootWay, Machine, MachineSpec, QemuError, check_qemu, die_with
 from onestack.progress import SweepProgress
 from onestack.report import write_html
+from onestack.stepper import Stepper, TssView, register_rows
 from onestack.symbolize import Symbolizer
 
 OK, FOUND, USAGE, ENVIRONMENT, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -359,6 +360,58 @@ def _sweep_text(results: Sequence[campaign.PartResult], symbolizer: Symbolizer) 
     return "\n".join([*lines, *(f"assumed: {text}" for text in said)])
 
 
+# ---- step
+
+
+def _step_arguments(parser: argparse.ArgumentParser) -> None:
+    _file_argument(parser, optional=True)
+    _add_machine(parser)
+    parser.add_argument(
+        "--elf", type=Path, action="append", default=[], metavar="FILE", help="more symbols"
+    )
+    parser.add_argument("--ready", metavar="REGEX", help="wait until the console shows this")
+    parser.add_argument("--at", metavar="LOCATION", help="and until this is about to be executed")
+    parser.add_argument(
+        "--view", metavar="FILE.py:NAME", help="what knows the kernel's stacks (stepper.KernelView)"
+    )
+    parser.add_argument("--irq", type=lambda text: int(text, 0), default=0xF0, metavar="VECTOR")
+
+
+def _step(options: argparse.Namespace) -> int:
+    try:
+        from onestack.step_app import StepApp  # noqa: PLC0415  (Textual is an extra)
+    except ModuleNotFoundError:
+        raise UsageError("no Textual", "pip install 'onestack[step]'") from None
+    spec = _spec(options)
+    target = kernelfile.load(options.file).target if options.file else None
+    elfs = target.elfs if target else [file for file in (spec.kernel, *options.elf) if file]
+    images = Images.load(*elfs)
+    make = kernelfile.load_python(Path(), options.view) if options.view else TssView
+    with Machine(spec) as machine:
+        if ready := options.ready or (target.ready if target else ""):
+            machine.console.expect(ready, 60.0)
+        if options.at:
+            Injector(machine, images).stop_at(options.at, 60.0)
+        machine.pause()
+        stepper = Stepper(machine, images, make(images))
+        if options.json:  # for scripts: one look, without a screen
+            picture = stepper.picture()
+            rows = {name: hex(value) for name, value, _ in register_rows(picture)}
+            live = [stack.name for stack in picture.stacks if stack.live]
+            facts = {
+                "where": picture.where,
+                "registers": rows,
+                "facts": dict(picture.facts),
+                "live": live,
+            }
+            _show(options, facts, "")
+        elif sys.stdout.isatty():
+            StepApp(stepper, options.irq).run()
+        else:
+            raise UsageError("step needs a terminal", "Use --json for one look")
+    return OK
+
+
 # ---- trace
 
 
@@ -591,6 +644,13 @@ COMMANDS = (
         "onestack sweep toy.toml --path null --event nmi --html build/sweep.html",
         _sweep_arguments,
         _sweep,
+    ),
+    Command(
+        "step",
+        "watch the CPU instruction by instruction: registers, source, stacks; inject by a key",
+        "onestack step toy.toml --at user_null",
+        _step_arguments,
+        _step,
     ),
     Command(
         "trace",

@@ -155,7 +155,7 @@ class _Reader:
     def _oracle(self) -> Callable[[Images], Any]:
         table = self._table("oracle", ORACLE_KEYS)
         if "python" in table:
-            return _python(self._here, table["python"])
+            return load_python(self._here, table["python"])
         options: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in table.items()
         }
@@ -235,12 +235,12 @@ def _with_nmi_by(way: Literal["msi", "qmp"], event: Event) -> Event:
     return Event(event.name, shots, event.plant)
 
 
-def _python(here: FilePath, name: str) -> Callable[[Images], Any]:
-    """`file.py:callable`, beside the kernel file: makes the oracle."""
+def load_python(here: FilePath, name: str) -> Callable[[Images], Any]:
+    """`file.py:callable`, relative to a folder: what somebody plugs in."""
     file, separator, attribute = name.partition(":")
     path = here / file
     if not separator or not path.is_file():
-        raise UsageError(f"no oracle {name!r}", "Write python = 'file.py:callable'")
+        raise UsageError(f"no Python file at {name!r}", "Write file.py:callable")
     module = sys.modules.get(path.stem)
     if module is None:
         spec = importlib.util.spec_from_file_location(path.stem, path)
