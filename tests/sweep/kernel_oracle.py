@@ -9,6 +9,7 @@ leave the kernel, which are all found in its code.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -146,7 +147,7 @@ class KernelOracle:
         self.cpu = cpu
         states = self.state.structs.enumerators("thread_state")
         self._awaiting = {states["THREAD_RECEIVING"], states["THREAD_REPLY"]}
-        self._exits = _exits(images.images[0])
+        self._exits = _exits(kernel)
         self._sleeps = frozenset(at for at, kind in self._exits.items() if kind == "hlt")
         self._leaves = frozenset(self._exits) - self._sleeps
         self._woken = images.resolve("sweep_woken")
@@ -477,8 +478,10 @@ class KernelOracle:
         return Verdict(Outcome.HANG, f"sleeps at {where}")
 
 
-def _exits(kernel: Image) -> dict[int, str]:
+@functools.cache
+def _exits(path: FilePath) -> dict[int, str]:
     """All instructions of the kernel that leave it, return to what was interrupted, or sleep."""
+    kernel = Image(path)
     text = range(kernel.symbol("__text_start").address, kernel.symbol("__text_end").address)
     return {
         instruction.address: instruction.mnemonic

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from onestack.elf import Images
@@ -47,15 +47,20 @@ class Core:
     mchecks_worked: int
 
 
+@functools.cache
+def _structs(kernel: Path) -> Structs:
+    return Structs(kernel)
+
+
 class KernelState:
     """Reads it. `kernel` is the kernel's ELF file, with debug information."""
 
     def __init__(self, kernel: Path, images: Images) -> None:
         self.images = images
-        self.structs = Structs(kernel)
+        self.structs = _structs(kernel)
         self.thread_size = self.structs.size("thread")
 
-    @cached_property
+    @functools.cached_property
     def save_area_end(self) -> int:
         """Where RSP0 points in a TCB (E2)."""
         frame = self.structs.member("thread", "frame")

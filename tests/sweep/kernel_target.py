@@ -69,6 +69,7 @@ def target(
             icount=0,
             sleep=True,
             snapshots=True,
+            debug_exit=False,  # after a panic the machine is still there, to be restored
         ),
         elfs=(kernel, user / "sweep.elf"),
         ready="sweep: ready",

@@ -11,7 +11,6 @@ from onestack.elf import Images
 from onestack.errors import UsageError
 from onestack.machine import Machine
 from onestack.patch import PatchFault
-from onestack.structs import Structs
 
 JMP_SHORT = b"\xeb"
 
@@ -43,10 +42,12 @@ def find(images: Images, symbol: str, mnemonic: str, operands: str = "", last: b
 
 
 def wrong_stack(images: Images) -> PatchFault:
-    """The NMI's IST entry is the core's kernel stack."""
-    at = Structs(images.images[0].path).offset("core", "tss.ist[0]")
-    top = CORE_AREAS + STACK_TOPS["kernel"] - 16
-    return DataFault("wrong stack", f"{CORE_AREAS + at:#x}", top.to_bytes(8, "little"))
+    """A system call goes to the stack that is the NMI's."""
+    move = b"\x48\xc7\xc4"  # mov $, %rsp: its operand is sign-extended
+    top = CORE_AREAS + STACK_TOPS["NMI"] - 16
+    at = find(images, "syscall_entry_0", "mov", "rsp, 0x")
+    code = move + top.to_bytes(8, "little")[:4]
+    return PatchFault("wrong stack", f"{at:#x}", code, expect="mov")
 
 
 def clobbered_register(images: Images) -> PatchFault:

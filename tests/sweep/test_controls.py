@@ -15,15 +15,15 @@ from onestack.elf import Images
 from onestack.oracle import Outcome
 from onestack.path import Boundary
 
-EMPTY_STACK = CORE_AREAS + STACK_TOPS["kernel"] - 16
+EMPTY_NMI_STACK = CORE_AREAS + STACK_TOPS["NMI"] - 16
 
 Where = Callable[[Images, Boundary], bool]
 
 
-def on_live_stack(images: Images, at: Boundary) -> bool:
-    """Something stands on the kernel stack."""
+def on_live_nmi_stack(images: Images, at: Boundary) -> bool:
+    """Something stands on the NMI's stack."""
     del images
-    return at.context.stack == "kernel" and at.sp < EMPTY_STACK
+    return at.context.stack == "NMI" and at.sp < EMPTY_NMI_STACK
 
 
 def in_kernel(images: Images, at: Boundary) -> bool:
@@ -61,7 +61,7 @@ def taken_in_kernel(images: Images, at: Boundary) -> bool:
     ("plant", "path", "event", "outcomes", "where"),
     [
         pytest.param(
-            planted.wrong_stack, "slow", "nmi", {Outcome.CORRUPTED}, on_live_stack, id="stack"
+            planted.wrong_stack, "slow", "nmi", {Outcome.CORRUPTED}, on_live_nmi_stack, id="stack"
         ),
         pytest.param(
             planted.clobbered_register, "null", "nmi", {Outcome.CORRUPTED}, in_kernel, id="register"
