@@ -76,6 +76,17 @@ def test_ports(agent: Agent, keep: Keep, ports: int) -> None:
     assert agent.call("ioports_read", agent.quota, CMOS_DATA, 1) == E["BADCAP"]
 
 
+def test_not_everyone_may_stop_the_machine(
+    agent: Agent, keep: Keep, ports: int, notification: int
+) -> None:
+    most = keep(agent.make("range_slice", ports, 0, 65535))
+    weak = keep(agent.make("cap_copy", ports, ALL & ~R["IOPORTS_ACCESS"], 0, 0))
+    assert agent.call("panic", most) == E["RIGHTS"]
+    assert agent.call("panic", weak) == E["RIGHTS"]
+    for bad in (0, notification, agent.quota, most + (1 << 32)):
+        assert agent.call("panic", bad) == E["BADCAP"]
+
+
 def test_parts_of_parts(agent: Agent, keep: Keep, ports: int) -> None:
     eight = keep(agent.make("range_slice", ports, 0x70, 8))
     two = agent.make("range_slice", eight, 0x74, 2)

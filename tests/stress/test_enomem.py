@@ -19,6 +19,7 @@ from onestack.deadline import Deadline
 from onestack.elf import Images
 from onestack.errors import DeadlineError
 from onestack.machine import Machine
+from onestack.registers import Registers
 
 pytestmark = pytest.mark.machine(append="run=agent", ready=READY, shared=True)
 
@@ -36,14 +37,25 @@ class Starved(Agent):
         self.left = -1  # number of the allocation that fails
         self.seen = 0
         self.armed = False
-        self.others: set[int] = set()  # accounts of those who serve the agent (struct quota)
-        self.accounts: set[int] = set()
         super().__init__(machine)
-        for _ in range(3):
-            self.deny(-1)
-            self.call("null")
-            self.allow()
-        self.others = set(self.accounts)
+        # Init and the console take memory too, but in other spaces and from other accounts.
+        self.cr3 = self.stop_in(images.resolve("sys_quota_info"), "quota_info")["cr3"]
+        self.account = self.stop_in(images.resolve("kmem_alloc"), "endpoint_create")["rdi"]
+
+    def stop_in(self, function: int, call: str) -> Registers:
+        """The registers when a call on the agent's account comes to a function. It is undone."""
+        self.machine.pause()
+        self.machine.console.send_line(f"sys 0 {call} {self.quota}")
+        while True:
+            self.machine.run_to(function)
+            registers = self.machine.gdb.registers()
+            self.machine.resume()
+            if call == "quota_info" or registers["cr3"] == self.cr3:
+                break
+        self.machine.console.expect(ANSWER)
+        if call != "quota_info":
+            assert self.call("cap_delete", int(self.machine.console.match[1].split()[2], 0)) == 0
+        return registers
 
     def ask(self, line: str) -> str:
         if not self.armed:
@@ -68,10 +80,9 @@ class Starved(Agent):
     def answer_allocator(self) -> None:
         gdb = self.machine.gdb
         registers = gdb.registers()
-        account = registers["rdi"]
-        self.accounts.add(account)
-        self.seen += account not in self.others
-        if account not in self.others and self.seen - 1 == self.left:
+        ours = registers["cr3"] == self.cr3 or registers["rdi"] == self.account
+        self.seen += ours
+        if ours and self.seen - 1 == self.left:
             back = int.from_bytes(gdb.read(registers["rsp"], 8), "little")
             gdb.write_register("rax", 0)
             gdb.write_register("rsp", registers["rsp"] + 8)

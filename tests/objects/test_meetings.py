@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Random sequences of operations in the running guest, each compared with the model in model.py."""
+"""Random sequences of operations in the running guest, compared with meetings_model.py step by step."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import model as m
+import meetings_model as m
 import pytest
 from agent import READY, Agent, Result
 from agent_support import ALL, E, done
