@@ -5,6 +5,9 @@
 #include "kernel/arch/cpu.h"
 #include "kernel/arch/entry.h"
 #include "kernel/arch/mcheck.h"
+#include "kernel/grace.h"
+#include "kernel/ipc.h"
+#include "kernel/mail.h"
 #include "kernel/obj/irq.h"
 #include "kernel/sched.h"
 #include "kernel/timer.h"
@@ -54,6 +57,11 @@ static __attribute__((noinline)) void drain(struct core *core)
     if (pending & CORE_PENDING_IRQ) {
         drain_interrupts(core);
     }
+    if (pending & CORE_PENDING_MAIL) {
+        mail_event(core);
+        grace_event(core);
+        irq_release_event(core);
+    }
     if (pending & CORE_PENDING_TIMER) {
         timer_event(core);
     }
@@ -95,5 +103,9 @@ void continuation_run(struct core *core)
     continuation_fn *next = self->continuation;
 
     self->continuation = NULL;
+    if (self->flags & THREAD_FLAG_URGENT) {
+        self->flags &= (uint16_t)~THREAD_FLAG_URGENT;
+        thread_inherit(core, self);
+    }
     next(core, self);
 }

@@ -82,6 +82,7 @@ FAST(call)
     wait_queue_pop(&endpoint->receivers);
     lock_release(&endpoint->object.lock);
     server->state = THREAD_READY;
+    server->waits_on = NULL;
     server->caller = self;
     self->state = THREAD_REPLY;
     self->server = server;

@@ -6,6 +6,7 @@
 #include "kernel/arch/cpu.h"
 #include "kernel/ipc.h"
 #include "kernel/lib/string.h"
+#include "kernel/mail.h"
 #include "kernel/mm/kmem.h"
 #include "kernel/obj/endpoint.h"
 #include "kernel/obj/memory.h"
@@ -62,7 +63,7 @@ static void mark(struct thread *thread)
 void fault_forget(struct thread *thread)
 {
     if (!(thread->flags & THREAD_FLAG_DRIVES)) {
-        thread->flags &= (uint8_t)~THREAD_FLAG_CALL;
+        thread->flags &= (uint16_t)~THREAD_FLAG_CALL;
     }
     if (thread->fault_memory) {
         object_unref(&thread->fault_memory->object);
@@ -81,6 +82,7 @@ static bool send(struct core *core, struct thread *self, struct endpoint *endpoi
     if (alive && endpoint->receivers.head) {
         receiver = wait_queue_pop(&endpoint->receivers);
         receiver->waits_on = NULL;
+        thread_claim(core, receiver);
     } else if (alive) {
         self->state = THREAD_FAULTING;
         self->waits_on = &endpoint->object;
@@ -98,7 +100,9 @@ static bool send(struct core *core, struct thread *self, struct endpoint *endpoi
 
 void fault_verdict(struct core *core, struct thread *thread, uint64_t info)
 {
-    fault_forget(thread);
+    if (thread->core == core) {
+        fault_forget(thread);
+    }
     if ((info & INFO_LABEL_MASK) >> INFO_LABEL_SHIFT == FAULT_END) {
         thread_end_when_run(core, thread);
     } else {

@@ -6,22 +6,12 @@
 #include "kernel/mm/kmem.h"
 #include "kernel/syscall.h"
 
-static uint64_t cores_online(void)
-{
-    uint64_t count = 0;
-
-    for (unsigned i = 0; i < MAX_CORES; i++) {
-        count += i == 0 || smp_core_present(i);
-    }
-    return count;
-}
-
 /* Of one core; the others go on counting meanwhile. */
 static int64_t core_figure(uint64_t kind, uint64_t index, uint64_t *value)
 {
     const struct core *core;
 
-    if (index >= MAX_CORES || !(index == 0 || smp_core_present((unsigned)index))) {
+    if (index >= MAX_CORES || !(smp_online() >> index & 1)) {
         return E_INVAL;
     }
     core = core_at((unsigned)index);
@@ -56,7 +46,7 @@ int64_t sys_kernel_info(struct core *core, struct thread *self)
 
     switch (kind) {
     case KINFO_CORES:
-        *value = cores_online();
+        *value = smp_online_count();
         return E_OK;
     case KINFO_FREE_BYTES:
         *value = mm_free_bytes();

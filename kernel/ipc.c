@@ -4,6 +4,7 @@
 #include "kernel/abi/message.h"
 #include "kernel/fault.h"
 #include "kernel/lib/string.h"
+#include "kernel/mail.h"
 #include "kernel/mm/kmem.h"
 #include "kernel/obj/cap.h"
 #include "kernel/obj/endpoint.h"
@@ -23,7 +24,7 @@ static void transfer_continue(struct core *core, struct thread *driver);
 
 /* ---- user memory of either side ---- */
 
-/* Where a piece of user memory is in the direct map. Sets *address for the caller's fault report. */
+/* Where a piece of user memory is in the direct map; for as long as the space's lock is held. */
 static void *user_piece(struct thread *thread, uint64_t address, bool write)
 {
     uint64_t physical = 0;
@@ -59,12 +60,17 @@ static enum step user_copy(struct core *core, struct thread *driver, struct thre
 {
     while (bytes) {
         uint64_t part = page_rest(address) < bytes ? page_rest(address) : bytes;
+
+        lock_acquire(&whose->space->object.lock);
         void *piece = user_piece(whose, address, write);
 
+        if (piece) {
+            memcpy(write ? piece : kernel, write ? kernel : piece, part);
+        }
+        lock_release(&whose->space->object.lock);
         if (!piece) {
             return user_missing(core, driver, whose, address, write);
         }
-        memcpy(write ? piece : kernel, write ? kernel : piece, part);
         kernel = (char *)kernel + part;
         address += part;
         bytes -= part;
@@ -90,31 +96,77 @@ static enum step get_message(struct core *core, struct thread *driver, struct th
     return user_copy(core, driver, whose, ARG2(whose), message, sizeof(*message), false);
 }
 
+/* Two spaces' locks, the lower address first. */
+static void lock_both(struct thread *a, struct thread *b)
+{
+    struct lock *first = &a->space->object.lock, *second = &b->space->object.lock;
+
+    if (first > second) {
+        struct lock *higher = first;
+
+        first = second;
+        second = higher;
+    }
+    lock_acquire(first);
+    if (first != second) {
+        lock_acquire(second);
+    }
+}
+
+static void release_both(struct thread *a, struct thread *b)
+{
+    lock_release(&a->space->object.lock);
+    if (a->space != b->space) {
+        lock_release(&b->space->object.lock);
+    }
+}
+
+/* As much as lies in one page on both sides. 0: a page is missing, *missing says whose and where. */
+struct missing {
+    struct thread *whose;
+    uint64_t address;
+    bool write;
+};
+
+static uint64_t copy_part(struct thread *from, uint64_t source, struct thread *to, uint64_t target,
+                          uint64_t bytes, struct missing *missing)
+{
+    uint64_t part = page_rest(source) < bytes ? page_rest(source) : bytes;
+
+    part = page_rest(target) < part ? page_rest(target) : part;
+    lock_both(from, to);
+    void *source_piece = user_piece(from, source, false);
+    void *target_piece = user_piece(to, target, true);
+
+    if (source_piece && target_piece) {
+        memcpy(target_piece, source_piece, part);
+    } else {
+        *missing = source_piece ? (struct missing){to, target, true}
+                                : (struct missing){from, source, false};
+        part = 0;
+    }
+    release_both(from, to);
+    return part;
+}
+
 static enum step copy_bytes(struct core *core, struct thread *driver, struct thread *from,
                             struct thread *to, const struct message *send,
                             const struct message *receive)
 {
     uint64_t total = from->info & INFO_BYTES_MASK;
+    struct missing missing = {0};
 
     if (total > receive->receive_size) {
         return STEP_FAILED;
     }
     while (DONE(driver) < total) {
-        uint64_t source = send->send_buffer + DONE(driver);
-        uint64_t target = receive->receive_buffer + DONE(driver);
-        uint64_t part = total - DONE(driver);
-        void *source_piece = user_piece(from, source, false);
-        void *target_piece = user_piece(to, target, true);
+        uint64_t part = copy_part(from, send->send_buffer + DONE(driver), to,
+                                  receive->receive_buffer + DONE(driver), total - DONE(driver),
+                                  &missing);
 
-        if (!source_piece) {
-            return user_missing(core, driver, from, source, false);
+        if (part == 0) {
+            return user_missing(core, driver, missing.whose, missing.address, missing.write);
         }
-        if (!target_piece) {
-            return user_missing(core, driver, to, target, true);
-        }
-        part = page_rest(source) < part ? page_rest(source) : part;
-        part = page_rest(target) < part ? page_rest(target) : part;
-        memcpy(target_piece, source_piece, part);
         DONE(driver) += part;
         if (preemption_wanted(core) && DONE(driver) < total) {
             driver->continuation = transfer_continue;
@@ -184,17 +236,20 @@ static enum step move_message(struct core *core, struct thread *driver, struct t
 void ipc_take_caller(struct core *core, struct thread *server, struct thread *caller,
                      enum thread_state state)
 {
+    lock_acquire(&server->object.lock);
     caller->state = (uint8_t)state;
     caller->server = server;
     server->caller = caller;
+    __atomic_store_n(&caller->claimed, 0, __ATOMIC_RELEASE); /* it waits again */
+    lock_release(&server->object.lock);
     thread_inherit(core, server);
 }
 
-static void deliver(struct core *core, struct thread *from, struct thread *to)
+/* What the receiver sees, but for the result that wakes it. */
+static void move_words(const struct thread *from, struct thread *to)
 {
     memcpy(&to->frame, &from->frame, FRAME_MESSAGE_WORDS * sizeof(uint64_t));
     to->frame.rdx = from->badge;
-    thread_wake(core, to, (int64_t)(from->info & INFO_USER_MASK));
 }
 
 int64_t ipc_second_half(struct core *core, struct thread *self, int64_t result)
@@ -203,34 +258,37 @@ int64_t ipc_second_half(struct core *core, struct thread *self, int64_t result)
         return result;
     }
     /* A client's bad buffer is no reason for a server to stop serving. */
-    self->flags &= (uint8_t)~THREAD_FLAG_REPLIES;
+    self->flags &= (uint16_t)~THREAD_FLAG_REPLIES;
     return endpoint_receive(core, self);
 }
 
 static int64_t arrived(struct core *core, struct thread *driver, struct thread *from,
                        struct thread *to)
 {
+    int64_t info = (int64_t)(from->info & INFO_USER_MASK);
     bool call = from->flags & THREAD_FLAG_CALL;
 
-    from->flags &= (uint8_t)~THREAD_FLAG_CALL;
-    deliver(core, from, to);
+    if (from->core == core) {
+        from->flags &= (uint16_t)~THREAD_FLAG_CALL; /* one of another core loses it when it wakes */
+    }
+    move_words(from, to);
     if (call) {
         ipc_take_caller(core, to, from, THREAD_REPLY);
     } else if (from != driver) {
         thread_wake(core, from, E_OK);
     }
+    thread_wake(core, to, info);
     if (to == driver) {
-        return (int64_t)to->frame.rax;
+        return info;
     }
     return call ? BLOCKED : E_OK;
 }
 
 static int64_t failed(struct core *core, struct thread *driver, struct thread *peer, int64_t error)
 {
-    driver->flags &= (uint8_t)~THREAD_FLAG_CALL;
+    driver->flags &= (uint16_t)~THREAD_FLAG_CALL;
     if (peer) {
-        peer->flags &= (uint8_t)~THREAD_FLAG_CALL;
-        thread_wake(core, peer, error);
+        thread_wait_failed(core, peer, error);
     }
     return error;
 }
@@ -243,14 +301,14 @@ static int64_t transfer_some(struct core *core, struct thread *driver)
     enum step step;
 
     if (!peer) {
-        driver->flags &= (uint8_t)~THREAD_FLAG_DRIVES;
+        driver->flags &= (uint16_t)~THREAD_FLAG_DRIVES;
         return failed(core, driver, NULL, (int64_t)OUTCOME(driver));
     }
     step = move_message(core, driver, from, to);
     if (step == STEP_BLOCKED) {
         return BLOCKED;
     }
-    driver->flags &= (uint8_t)~THREAD_FLAG_DRIVES;
+    driver->flags &= (uint16_t)~THREAD_FLAG_DRIVES;
     return step == STEP_DONE ? arrived(core, driver, from, to)
                              : failed(core, driver, peer, E_IPCFAULT);
 }
@@ -291,7 +349,7 @@ void ipc_abandon(struct core *core, struct thread *thread, int64_t error)
     if (thread->flags & THREAD_FLAG_DRIVES) {
         struct thread *peer = (struct thread *)PEER(thread);
 
-        thread->flags &= (uint8_t) ~(THREAD_FLAG_DRIVES | THREAD_FLAG_REPLIES | THREAD_FLAG_CALL);
+        thread->flags &= (uint16_t) ~(THREAD_FLAG_DRIVES | THREAD_FLAG_REPLIES | THREAD_FLAG_CALL);
         thread->continuation = NULL;
         if (peer) {
             peer->server = NULL;
@@ -311,6 +369,11 @@ void thread_inherit(struct core *core, struct thread *thread)
 {
     while (thread) {
         uint8_t priority = thread->base_priority;
+
+        if (thread->core != core) {
+            mail_post(thread, MAIL_INHERIT);
+            return;
+        }
 
         if (thread->caller && thread->caller->priority > priority) {
             priority = thread->caller->priority;

@@ -8,9 +8,11 @@
 #include "kernel/arch/ioapic.h"
 #include "kernel/arch/lapic.h"
 #include "kernel/arch/mcheck.h"
+#include "kernel/arch/paging.h"
 #include "kernel/arch/pic.h"
 #include "kernel/arch/smp.h"
 #include "kernel/debug/panic.h"
+#include "kernel/debug/print.h"
 #include "kernel/debug/trace.h"
 #include "kernel/mm/boot_image.h"
 #include "kernel/mm/init.h"
@@ -20,6 +22,7 @@
 
 static struct acpi_info acpi;
 static const struct bootinfo *boot;
+static unsigned smp_number;
 
 static void ioapics_map(void)
 {
@@ -37,6 +40,8 @@ static void core_up(struct core *core)
     fpu_init(core);
     mcheck_init(core);
     lapic_init(smp_acpi_core(core->id));
+    core->lapic_id = lapic_id();
+    smp_set_online(core->id);
 }
 
 _Noreturn void core_start(unsigned id)
@@ -44,6 +49,20 @@ _Noreturn void core_start(unsigned id)
     core_up(core_at(id));
     cpu_sti();
     ret_to_user();
+}
+
+/* IF=0. Cores without memory for their area are left out, and all after them. */
+static void start_others(unsigned count)
+{
+    for (unsigned id = 1; id < count; id++) {
+        if (!core_create(id)) {
+            kprintf("onestack: no memory for core %u and those after it\n", id);
+            break;
+        }
+    }
+    if (count > 1) {
+        smp_start(boot->trampoline, kernel_table.root);
+    }
 }
 
 /* On core 0's own stack, IF=0: what needs a core to run on, then the first user program. */
@@ -58,6 +77,7 @@ static void start(struct core *core)
     }
     sched_set_timeslice(option_number(boot->cmdline, "timeslice", TIMESLICE_DEFAULT_NS / 1000) *
                         1000);
+    start_others(smp_number);
     ioapic_init(&acpi);
     irq_init(&acpi);
     problem = boot_image_start(core, boot, &acpi.power);
@@ -81,7 +101,7 @@ _Noreturn void kernel_main(const struct bootinfo *info)
     mm_init(info);
     ioapics_map();
     idt_init();
-    smp_number_cores(&acpi);
+    smp_number = smp_number_cores(&acpi);
     core = core_create(0);
     if (!core) {
         boot_refuse("", "no memory for the first core");

@@ -4,8 +4,12 @@
 #include "kernel/arch/clock.h"
 #include "kernel/arch/entry.h"
 #include "kernel/arch/fpu.h"
+#include "kernel/mail.h"
 #include "kernel/obj/object.h"
 #include "kernel/timer.h"
+
+static uint64_t
+    idle_cores; /* bit n: core n has nothing to run; others clear it to send something */
 
 static uint64_t timeslice; /* ticks of the clock */
 
@@ -135,7 +139,7 @@ void sched_enqueue_front(struct core *core, struct thread *thread)
 
 void sched_dequeue(struct core *core, struct thread *thread)
 {
-    thread->flags &= (uint8_t)~THREAD_FLAG_QUEUED;
+    thread->flags &= (uint16_t)~THREAD_FLAG_QUEUED;
     if (core->top == thread) {
         core->top = NULL;
     } else {
@@ -159,7 +163,7 @@ static struct thread *pick(struct core *core)
     } else {
         return &core->dummy;
     }
-    next->flags &= (uint8_t)~THREAD_FLAG_QUEUED;
+    next->flags &= (uint16_t)~THREAD_FLAG_QUEUED;
     top_changed(core);
     return next;
 }
@@ -177,14 +181,34 @@ void sched_set_priority(struct core *core, struct thread *thread, uint8_t priori
 
 void thread_wake(struct core *core, struct thread *thread, int64_t result)
 {
+    if (thread->core != core) {
+        thread->frame.rax = (uint64_t)result;
+        mail_post(thread, MAIL_WAKE);
+        return;
+    }
     if (thread->flags & THREAD_FLAG_TIMER) {
         timer_cancel(core, thread);
     }
     thread->state = THREAD_READY;
     thread->frame.rax = (uint64_t)result;
-    if (!(thread->flags & (THREAD_FLAG_SUSPENDED | THREAD_FLAG_QUEUED)) &&
-        thread != entry_current(core)) {
+    if (thread->flags & (THREAD_FLAG_SUSPENDED | THREAD_FLAG_QUEUED) ||
+        thread == entry_current(core)) {
+        return;
+    }
+    if (thread->flags & THREAD_FLAG_AWAY && !thread->continuation) {
+        mail_send(thread, core_at(thread->core_wish));
+    } else {
         sched_enqueue(core, thread);
+    }
+}
+
+/* No core runs on it any more. */
+static void left_behind(struct thread *thread)
+{
+    if (thread->state == THREAD_DEAD) {
+        object_unref(&thread->object); /* it was kept until now (E2) */
+    } else {
+        mail_send(thread, core_at(thread->target));
     }
 }
 
@@ -209,9 +233,14 @@ void sched_switch(struct core *core, struct thread *from, struct thread *to)
     }
     fpu_switch(core, to);
     entry_set_current(core, to);
-    if (from->state == THREAD_DEAD) {
-        object_unref(&from->object); /* it was kept while a core ran on it (E2) */
+    if (__builtin_expect(from->state >= THREAD_MOVING, 0)) {
+        left_behind(from);
     }
+}
+
+static bool may_move(const struct thread *thread)
+{
+    return thread->core_wish == CORE_ANY && !thread->continuation;
 }
 
 /*
@@ -220,13 +249,22 @@ void sched_switch(struct core *core, struct thread *from, struct thread *to)
  */
 static bool give_way(struct core *core, struct thread *self)
 {
+    if (self->flags & THREAD_FLAG_AWAY && thread_runnable(self) && !self->continuation) {
+        mail_go(core, self, core_at(self->core_wish), NULL);
+    }
     if (!thread_runnable(self)) {
         return true;
     }
     uint64_t now = clock_now();
 
     if (now >= core->slice_end) {
-        sched_enqueue(core, self);
+        struct core *idle = may_move(self) ? sched_idle_core(core) : NULL;
+
+        if (idle) {
+            mail_go(core, self, idle, NULL);
+        } else {
+            sched_enqueue(core, self);
+        }
         return true;
     }
     if (core->ready_top == self->priority) {
@@ -237,10 +275,29 @@ static bool give_way(struct core *core, struct thread *self)
     return true;
 }
 
+struct core *sched_idle_core(struct core *core)
+{
+    uint64_t idle = __atomic_load_n(&idle_cores, __ATOMIC_RELAXED) & ~(1ULL << core->id);
+
+    while (idle) {
+        uint64_t bit = idle & -idle;
+
+        /* Whose bit it is to clear has it: two do not send to one. */
+        if (__atomic_fetch_and(&idle_cores, ~bit, __ATOMIC_ACQ_REL) & bit) {
+            return core_at((unsigned)__builtin_ctzll(bit));
+        }
+        idle &= ~bit;
+    }
+    return NULL;
+}
+
 struct thread *sched_choose(struct core *core)
 {
     struct thread *self = entry_current(core);
 
+    if (self == &core->dummy) {
+        __atomic_fetch_and(&idle_cores, ~(1ULL << core->id), __ATOMIC_RELAXED);
+    }
     if (give_way(core, self)) {
         struct thread *next = pick(core);
 
@@ -254,7 +311,11 @@ struct thread *sched_choose(struct core *core)
     if (core->ready_top == self->priority) {
         timer_arm(core, core->slice_end);
     }
-    return self == &core->dummy ? NULL : self;
+    if (self != &core->dummy) {
+        return self;
+    }
+    __atomic_fetch_or(&idle_cores, 1ULL << core->id, __ATOMIC_RELEASE);
+    return NULL;
 }
 
 void sched_switch_if_higher(struct core *core, struct thread *self, struct thread *thread)
@@ -289,7 +350,7 @@ static struct thread *change_places(struct core *core, struct thread *self)
         queue->head = next->next;
         queue->head->prev = NULL;
     }
-    next->flags &= (uint8_t)~THREAD_FLAG_QUEUED;
+    next->flags &= (uint16_t)~THREAD_FLAG_QUEUED;
     self->flags |= THREAD_FLAG_QUEUED;
     return next;
 }

@@ -23,7 +23,8 @@ struct thread *sched_choose(struct core *core);
 /* Need that be asked? Not if the current thread can go on and nobody is its equal. */
 static inline bool sched_stays(const struct core *core, const struct thread *self)
 {
-    return self->state == THREAD_READY && !(self->flags & THREAD_FLAG_SUSPENDED) &&
+    return self->state == THREAD_READY &&
+           !(self->flags & (THREAD_FLAG_SUSPENDED | THREAD_FLAG_AWAY)) &&
            core->ready_top < self->priority;
 }
 /* Load everything of `to` that is not in its frame, keep `from`'s. `to` is in no queue. */
@@ -33,6 +34,11 @@ void sched_switch(struct core *core, struct thread *from, struct thread *to);
  * from the running one if it is higher, and these functions then DO NOT RETURN; else it is queued.
  */
 void sched_switch_if_higher(struct core *core, struct thread *self, struct thread *thread);
+/*
+ * Where work goes: a thread without affinity that starts, or whose slice ends while others wait, goes
+ * to a core that has nothing to do. NULL: there is none. (The next caller gets another one.)
+ */
+struct core *sched_idle_core(struct core *core);
 /* The running thread goes behind its equals, of whom there are some. */
 _Noreturn void sched_yield(struct core *core);
 /* Change the effective priority, wherever the thread stands. */

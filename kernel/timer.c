@@ -90,7 +90,7 @@ void timer_cancel(struct core *core, struct thread *thread)
     unsigned level = thread->timer_slot / WHEEL_SLOTS;
     unsigned slot = thread->timer_slot % WHEEL_SLOTS;
 
-    thread->flags &= (uint8_t)~THREAD_FLAG_TIMER;
+    thread->flags &= (uint16_t)~THREAD_FLAG_TIMER;
     if (thread->timer_prev) {
         thread->timer_prev->timer_next = thread->timer_next;
     } else {
@@ -111,8 +111,11 @@ static void expire(struct core *core, struct thread *thread)
         wheel_insert(&core->wheel, thread);
         return;
     }
-    thread->flags &= (uint8_t)~THREAD_FLAG_TIMER;
-    thread_leave_wait(core, thread);
+    if (!thread_leave_wait(core, thread)) {
+        wheel_insert(&core->wheel, thread); /* another core is at it: see at the next tick */
+        return;
+    }
+    thread->flags &= (uint16_t)~THREAD_FLAG_TIMER;
     thread_wake(core, thread, thread->state == THREAD_SLEEPING ? E_OK : E_TIMEOUT);
 }
 

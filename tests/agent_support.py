@@ -23,7 +23,7 @@ PAGE = 0x1000
 
 # enum thread_state, kernel/obj/thread.h
 STATES = ["inactive", "ready", "sending", "receiving", "reply", "waiting", "sleeping", "copying"]
-STATES += ["faulted", "faulting", "dead"]
+STATES += ["faulted", "faulting", "moving", "dead"]
 
 
 FAILED = pytest.StashKey[bool]()

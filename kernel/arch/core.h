@@ -56,7 +56,20 @@ struct core {
     uint64_t nmi_external;        /* of those taken, without a reason */
     uint64_t nmi_external_worked;
     struct mcheck_log *mcheck; /* banks as they were (mcheck.c) */
-    uint64_t mail; /* lock-free stack of threads with a message (struct thread.mail_next) */
+    struct thread *mail;       /* lock-free stack of threads with a message; others push (mail.c) */
+
+    /* TLB shootdown (arch/tlb.c): this core's request, and whose requests it has yet to serve */
+    struct {
+        uint64_t cr3, address, pages;
+        uint64_t waiting; /* bit n: core n has not done it yet; each clears its own */
+    } shootdown;
+    uint64_t shootdown_from; /* bit n: core n asks; others set it */
+
+    /* objects that wait until no core can be looking at them any more (grace.c) */
+    struct object *garbage; /* since the last batch */
+    struct object *batch;
+    uint64_t grace_waiting; /* bit n: core n has not yet been at its outermost level's end */
+    uint64_t grace_from;    /* bit n: core n asks; others set it */
 
     /* scheduler (sched.c) */
     struct thread *top; /* above all that stand in queues, and in none itself; or NULL */

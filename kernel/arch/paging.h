@@ -14,6 +14,7 @@
 
 #include "kernel/arch/layout.h"
 
+struct core;
 struct quota;
 struct space;
 
@@ -90,5 +91,7 @@ void page_root_leave(uint64_t root);
  * `space` NULL: kernel addresses. The one place where other cores will be told to do the same.
  */
 void tlb_invalidate(const struct space *space, uint64_t address, uint64_t pages);
+/* From kintr_handler: other cores wait for this one to forget something. */
+void tlb_shootdown_event(struct core *core);
 
 #endif

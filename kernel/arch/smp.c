@@ -65,6 +65,28 @@ const struct acpi_core *smp_acpi_core(unsigned core)
     return acpi_cores[core];
 }
 
+static uint64_t online;
+
+uint64_t smp_online(void)
+{
+    return __atomic_load_n(&online, __ATOMIC_ACQUIRE);
+}
+
+unsigned smp_online_count(void)
+{
+    unsigned count = 0;
+
+    for (uint64_t cores = smp_online(); cores; cores &= cores - 1) {
+        count++;
+    }
+    return count;
+}
+
+void smp_set_online(unsigned core)
+{
+    __atomic_fetch_or(&online, 1ULL << core, __ATOMIC_ACQ_REL);
+}
+
 bool smp_core_present(unsigned core)
 {
     return __atomic_load_n(&answers[core], __ATOMIC_ACQUIRE) == PRESENT;

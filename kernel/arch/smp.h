@@ -33,6 +33,11 @@ unsigned smp_start(uint64_t trampoline, uint64_t cr3);
 
 #define SMP_ANSWER_NS 1000000000ul
 
+/* Bit n: core n takes interrupts and mail. */
+uint64_t smp_online(void);
+void smp_set_online(unsigned core);
+unsigned smp_online_count(void);
+
 /* Is that core running? Core 0 always is; its number stays unused if not. */
 bool smp_core_present(unsigned core);
 

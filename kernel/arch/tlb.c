@@ -2,32 +2,102 @@
 /* What the CPU remembers of page tables: the only file that acts on it. */
 #include <stddef.h>
 
+#include "kernel/arch/core.h"
 #include "kernel/arch/cpu.h"
+#include "kernel/arch/irq_flag.h"
+#include "kernel/arch/lapic.h"
 #include "kernel/arch/paging.h"
+#include "kernel/arch/smp.h"
+#include "kernel/arch/vectors.h"
 #include "kernel/obj/space.h"
 
 /* More pages than this are forgotten at once by loading CR3. */
 #define INVLPG_MAX 32
 
-void tlb_invalidate(const struct space *space, uint64_t address, uint64_t pages)
-{
-    uint64_t cr3 = read_cr3();
+/* For a request's `pages`: not translations, but the whole page table is going. */
+#define LEAVE_ROOT (~0ULL)
 
-    if (space != NULL && space->cr3 != cr3) {
+/* On this core. `cr3` 0: kernel addresses, which all spaces have. */
+static void forget(uint64_t cr3, uint64_t address, uint64_t pages)
+{
+    if (cr3 != 0 && read_cr3() != cr3) {
         return; /* no PCID: loading CR3 forgot all of it */
     }
-    if (space != NULL && pages > INVLPG_MAX) {
+    if (pages == LEAVE_ROOT) {
+        write_cr3(kernel_table.root);
+    } else if (cr3 != 0 && pages > INVLPG_MAX) {
         write_cr3(cr3);
-        return;
+    } else {
+        for (uint64_t i = 0; i < pages; i++) {
+            cpu_invlpg(address + i * PAGE_SIZE);
+        }
     }
-    for (uint64_t i = 0; i < pages; i++) {
-        cpu_invlpg(address + i * PAGE_SIZE);
+}
+
+static void ask(const struct core *core, unsigned id)
+{
+    struct core *other = core_at(id);
+    uint64_t flags;
+
+    __atomic_fetch_or(&other->shootdown_from, 1ULL << core->id, __ATOMIC_ACQ_REL);
+    flags = irq_save();
+    lapic_send((uint8_t)other->lapic_id, VECTOR_SHOOTDOWN);
+    irq_restore(flags);
+}
+
+/*
+ * Have the cores in `others` do it too, and wait until they have. With IF=1: this core serves their
+ * requests meanwhile, from its interrupt handler, which takes no lock (E6); so nobody waits in a ring.
+ */
+static void shoot(struct core *core, uint64_t others, uint64_t cr3, uint64_t address,
+                  uint64_t pages)
+{
+    core->shootdown.cr3 = cr3;
+    core->shootdown.address = address;
+    core->shootdown.pages = pages;
+    __atomic_store_n(&core->shootdown.waiting, others, __ATOMIC_RELEASE);
+    while (others) {
+        ask(core, (unsigned)__builtin_ctzll(others));
+        others &= others - 1;
     }
+    while (__atomic_load_n(&core->shootdown.waiting, __ATOMIC_ACQUIRE)) {
+        __builtin_ia32_pause();
+    }
+}
+
+void tlb_shootdown_event(struct core *core)
+{
+    uint64_t from = __atomic_exchange_n(&core->shootdown_from, 0, __ATOMIC_ACQ_REL);
+
+    while (from) {
+        struct core *other = core_at((unsigned)__builtin_ctzll(from));
+
+        from &= from - 1;
+        forget(other->shootdown.cr3, other->shootdown.address, other->shootdown.pages);
+        __atomic_fetch_and(&other->shootdown.waiting, ~(1ULL << core->id), __ATOMIC_ACQ_REL);
+    }
+}
+
+static void everywhere(const struct space *space, uint64_t cr3, uint64_t address, uint64_t pages)
+{
+    struct core *core = core_here();
+    uint64_t others = smp_online() & ~(1ULL << core->id);
+
+    if (space != NULL) {
+        others &= __atomic_load_n(&space->cores_loaded, __ATOMIC_ACQUIRE);
+    }
+    forget(cr3, address, pages);
+    if (others != 0) {
+        shoot(core, others, cr3, address, pages);
+    }
+}
+
+void tlb_invalidate(const struct space *space, uint64_t address, uint64_t pages)
+{
+    everywhere(space, space ? space->cr3 : 0, address, pages);
 }
 
 void page_root_leave(uint64_t root)
 {
-    if (read_cr3() == root) {
-        write_cr3(kernel_table.root);
-    }
+    everywhere(NULL, root, 0, LEAVE_ROOT);
 }

@@ -5,6 +5,7 @@
 #include "kernel/arch/fpu.h"
 #include "kernel/arch/lapic.h"
 #include "kernel/arch/mcheck.h"
+#include "kernel/arch/paging.h"
 #include "kernel/arch/vectors.h"
 #include "kernel/debug/panic.h"
 #include "kernel/events.h"
@@ -23,6 +24,10 @@ void kintr_handler(struct core *core, unsigned inum, unsigned nested)
     }
     if (inum == VECTOR_TIMER) {
         core_set_pending(core, CORE_PENDING_TIMER);
+    } else if (inum == VECTOR_RESCHEDULE) {
+        core_set_pending(core, CORE_PENDING_MAIL);
+    } else if (inum == VECTOR_SHOOTDOWN) {
+        tlb_shootdown_event(core);
     } else {
         core->irq_pending[inum / 64] |= 1ULL << inum % 64;
         core_set_pending(core, CORE_PENDING_IRQ);

@@ -5,6 +5,7 @@
 #include "kernel/abi/error.h"
 #include "kernel/abi/syscall.h"
 #include "kernel/arch/clock.h"
+#include "kernel/arch/smp.h"
 #include "kernel/lib/string.h"
 #include "kernel/mm/elf_image.h"
 #include "kernel/mm/init.h"
@@ -176,7 +177,7 @@ const char *boot_image_start(struct core *core, const struct bootinfo *info,
     }
     page = phys_to_virt(memory_page(memory, 0));
     page->tsc_hz = machine_clock.tsc_hz;
-    page->cores = 1;
+    page->cores = smp_online_count();
     page->power = *power;
     string_copy(page->cmdline, sizeof(page->cmdline), info->cmdline);
     if (!give_roots(page, space, thread, info)) {

@@ -6,6 +6,7 @@
 #include "kernel/arch/entry.h"
 #include "kernel/fault.h"
 #include "kernel/ipc.h"
+#include "kernel/mail.h"
 #include "kernel/mm/kmem.h"
 #include "kernel/obj/cap.h"
 #include "kernel/obj/notification.h"
@@ -35,7 +36,7 @@ static int64_t enqueue(struct core *core, struct thread *self, struct endpoint *
     uint64_t timeout = timeout_of(self);
 
     if (timeout == 0) {
-        self->flags &= (uint8_t)~THREAD_FLAG_CALL;
+        self->flags &= (uint16_t)~THREAD_FLAG_CALL;
         return E_AGAIN;
     }
     self->state = (uint8_t)state;
@@ -55,7 +56,8 @@ static struct thread *dequeue(struct core *core, struct wait_queue *queue)
     if (thread) {
         wait_queue_pop(queue);
         thread->waits_on = NULL;
-        if (!(thread->flags & THREAD_FLAG_CALL)) {
+        thread_claim(core, thread);
+        if (thread->core == core && !(thread->flags & THREAD_FLAG_CALL)) {
             timer_cancel(core, thread); /* a call's timeout goes on until the reply */
         }
     }
@@ -82,7 +84,7 @@ static int64_t send(struct core *core, struct thread *self, uint32_t right, uint
     lock_acquire(&endpoint->object.lock);
     receiver = endpoint->object.dying ? NULL : dequeue(core, &endpoint->receivers);
     if (endpoint->object.dying) {
-        self->flags &= (uint8_t)~THREAD_FLAG_CALL;
+        self->flags &= (uint16_t)~THREAD_FLAG_CALL;
         result = E_DEAD;
     } else if (!receiver) {
         result = enqueue(core, self, endpoint, &endpoint->senders, THREAD_SENDING);
@@ -133,20 +135,35 @@ int64_t endpoint_receive(struct core *core, struct thread *self)
         result = enqueue(core, self, endpoint, &endpoint->receivers, THREAD_RECEIVING);
     }
     lock_release(&endpoint->object.lock);
+    if (result == BLOCKED && !sender && self->bound && self->bound->bits) {
+        notification_signal(core, self->bound, 0); /* they came before it stood in the queue */
+    }
     if (sender && sender->state == THREAD_FAULTING) {
         return fault_deliver(core, sender, self);
     }
     return sender ? ipc_transfer(core, self, sender, self) : result;
 }
 
+struct thread *endpoint_take_caller(struct core *core, struct thread *server)
+{
+    lock_acquire(&server->object.lock);
+    struct thread *caller = server->caller;
+
+    if (caller) {
+        server->caller = NULL;
+        caller->server = NULL;
+        thread_claim(core, caller);
+    }
+    lock_release(&server->object.lock);
+    return caller;
+}
+
 /* Its reply does not come: self goes on without having given or saved it. */
 static void drop_caller(struct core *core, struct thread *self)
 {
-    struct thread *caller = self->caller;
+    struct thread *caller = endpoint_take_caller(core, self);
 
     if (caller) {
-        self->caller = NULL;
-        caller->server = NULL;
         thread_wait_failed(core, caller, E_NOREPLY);
         thread_inherit(core, self);
     }
@@ -164,19 +181,20 @@ static int64_t reply_to(struct core *core, struct thread *self, struct thread *c
 {
     self->info = ARG1(self);
     self->badge = 0;
-    caller->server = NULL;
     thread_inherit(core, self);
     if (caller->state == THREAD_FAULTED) {
         fault_verdict(core, caller, self->info);
         return E_OK;
     }
-    timer_cancel(core, caller);
+    if (caller->core == core) {
+        timer_cancel(core, caller);
+    }
     return ipc_transfer(core, self, self, caller);
 }
 
 int64_t sys_reply(struct core *core, struct thread *self)
 {
-    struct thread *caller = self->caller;
+    struct thread *caller;
 
     if (!info_valid(ARG1(self))) {
         return E_INVAL;
@@ -187,15 +205,15 @@ int64_t sys_reply(struct core *core, struct thread *self)
         if (error != E_OK) {
             return error;
         }
-    } else if (caller) {
-        self->caller = NULL;
+    } else {
+        caller = endpoint_take_caller(core, self);
     }
     return caller ? reply_to(core, self, caller) : E_NOREPLY;
 }
 
 int64_t sys_reply_receive(struct core *core, struct thread *self)
 {
-    struct thread *caller = self->caller;
+    struct thread *caller;
 
     if (!info_valid(ARG1(self))) {
         return E_INVAL;
@@ -203,25 +221,25 @@ int64_t sys_reply_receive(struct core *core, struct thread *self)
     if (!cap_find(self->space, ARG0(self), RIGHT_ENDPOINT_RECEIVE)) {
         return cap_error(self->space, ARG0(self), OBJ_ENDPOINT);
     }
+    caller = endpoint_take_caller(core, self);
     if (!caller) {
         return E_NOREPLY;
     }
-    self->caller = NULL;
     self->flags |= THREAD_FLAG_REPLIES;
     return ipc_second_half(core, self, reply_to(core, self, caller));
 }
 
 /* ---- leaving ---- */
 
-/* Or are its reply's rights in a capability? (`waits_on` may be anything in the first case.) */
-static bool is_last_caller(const struct thread *thread)
+static bool waits_for_answer(const struct thread *thread)
 {
-    return thread->server && thread->server->caller == thread;
+    return thread->state == THREAD_REPLY || thread->state == THREAD_FAULTED;
 }
 
-static struct wait_queue *queue_of(const struct thread *thread)
+/* The queue of an endpoint or a notification that a thread stands in, if its state says so. */
+static struct wait_queue *queue_in(const struct thread *thread, struct object *object)
 {
-    struct endpoint *endpoint = (struct endpoint *)thread->waits_on;
+    struct endpoint *endpoint = (struct endpoint *)object;
 
     switch (thread->state) {
     case THREAD_SENDING:
@@ -230,66 +248,100 @@ static struct wait_queue *queue_of(const struct thread *thread)
     case THREAD_RECEIVING:
         return &endpoint->receivers;
     case THREAD_WAITING:
-        return &((struct notification *)thread->waits_on)->waiters;
-    case THREAD_REPLY: /* saved in a reply object, whose saver lives; else in no queue */
-    case THREAD_FAULTED:
-        return thread->server && !is_last_caller(thread) ? &thread->server->saved_callers : NULL;
+        return &((struct notification *)object)->waiters;
     default:
         return NULL;
     }
 }
 
-/* It does not wait for a reply any more, wherever the right to give it is. */
-static void leave_server(struct core *core, struct thread *thread)
+/* False, here and below: somebody else has just taken the thread out. */
+static bool leave_queue(struct thread *thread, struct object *object)
 {
-    struct thread *server = thread->server;
+    lock_acquire(&object->lock);
+    bool waits = thread->waits_on == object;
 
-    if (is_last_caller(thread)) {
-        server->caller = NULL;
-    } else {
-        reply_forget(thread);
-    }
-    thread->server = NULL;
-    thread_inherit(core, server);
-}
-
-static void leave_queue(struct thread *thread)
-{
-    struct wait_queue *queue = queue_of(thread);
-    struct object *object = thread->waits_on;
-
-    if (queue) {
-        lock_acquire(&object->lock);
-        wait_queue_remove(queue, thread);
-        lock_release(&object->lock);
+    if (waits) {
+        wait_queue_remove(queue_in(thread, object), thread);
         thread->waits_on = NULL;
     }
+    lock_release(&object->lock);
+    return waits;
 }
 
-void thread_leave_wait(struct core *core, struct thread *thread)
+/* Not a saved caller: the last one that its server has. */
+static bool leave_server(struct core *core, struct thread *thread, struct thread *server)
 {
-    timer_cancel(core, thread);
-    if (thread->state == THREAD_REPLY || thread->state == THREAD_FAULTED) {
-        leave_server(core, thread);
-    } else {
-        leave_queue(thread);
+    lock_acquire(&server->object.lock);
+    bool waits = server->caller == thread;
+
+    if (waits) {
+        server->caller = NULL;
+        thread->server = NULL;
     }
+    lock_release(&server->object.lock);
+    if (waits) {
+        thread_inherit(core, server);
+    }
+    return waits;
+}
+
+static bool leave_place(struct core *core, struct thread *thread)
+{
+    struct object *object = __atomic_load_n(&thread->waits_on, __ATOMIC_ACQUIRE);
+    struct thread *server = __atomic_load_n(&thread->server, __ATOMIC_ACQUIRE);
+
+    if (waits_for_answer(thread)) {
+        return object   ? reply_leave(core, thread, object)
+               : server ? leave_server(core, thread, server)
+                        : false;
+    }
+    if (object) {
+        return leave_queue(thread, object);
+    }
+    return !thread_claimed(thread);
+}
+
+bool thread_leave_wait(struct core *core, struct thread *thread)
+{
+    if (!leave_place(core, thread)) {
+        return false;
+    }
+    timer_cancel(core, thread);
     fault_forget(thread);
     ipc_abandon(core, thread, E_CANCELED);
-    thread->flags &= (uint8_t) ~(THREAD_FLAG_CALL | THREAD_FLAG_REPLIES);
+    thread->flags &= (uint16_t) ~(THREAD_FLAG_CALL | THREAD_FLAG_REPLIES);
+    return true;
+}
+
+/* The queue that the thread stands in, locked by *lock, or NULL. */
+static struct wait_queue *queue_lock(struct thread *thread, struct lock **lock)
+{
+    struct object *object = __atomic_load_n(&thread->waits_on, __ATOMIC_ACQUIRE);
+    struct thread *server = __atomic_load_n(&thread->server, __ATOMIC_ACQUIRE);
+    bool answer = waits_for_answer(thread);
+
+    if (!object || (answer && !server)) {
+        return NULL;
+    }
+    *lock = answer ? &server->object.lock : &object->lock;
+    lock_acquire(*lock);
+    if (answer ? thread->server == server && server->caller != thread
+               : thread->waits_on == object) {
+        return answer ? &server->saved_callers : queue_in(thread, object);
+    }
+    lock_release(*lock);
+    return NULL;
 }
 
 void thread_set_effective(struct core *core, struct thread *thread, uint8_t priority)
 {
-    struct wait_queue *queue = queue_of(thread);
+    struct lock *lock;
+    struct wait_queue *queue = queue_lock(thread, &lock);
 
     if (!queue) {
         sched_set_priority(core, thread, priority);
         return;
     }
-    struct lock *lock = &thread->waits_on->lock;
-
-    lock_acquire(lock);
     wait_queue_remove(queue, thread);
     thread->priority = priority;
     wait_queue_insert(queue, thread);

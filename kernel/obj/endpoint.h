@@ -16,10 +16,13 @@ struct endpoint {
 
 /*
  * The thread leaves whatever it waits in (endpoint, notification, reply, timer), which is left as
- * if it had never come; it is not woken. For cancel, timeout, suspend-and-rewrite, and death.
+ * if it had never come; it is not woken. For cancel, timeout and death; on the thread's own core.
+ * False: another core is just ending the wait, and nothing has changed.
  */
-void thread_leave_wait(struct core *core, struct thread *thread);
+bool thread_leave_wait(struct core *core, struct thread *thread);
 
+/* The thread that waits for this one's answer, if any: it is the caller's to wake from now on. */
+struct thread *endpoint_take_caller(struct core *core, struct thread *server);
 /* The receiving half of receive and reply_receive: arguments in the frame. */
 int64_t endpoint_receive(struct core *core, struct thread *self);
 /* Another effective priority, in whatever queue the thread stands. */

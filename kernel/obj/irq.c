@@ -3,7 +3,9 @@
 
 #include "kernel/arch/ioapic.h"
 #include "kernel/arch/irq_flag.h"
+#include "kernel/arch/lapic.h"
 #include "kernel/arch/vectors.h"
+#include "kernel/mail.h"
 #include "kernel/obj/range.h"
 #include "kernel/syscall.h"
 
@@ -20,6 +22,10 @@ struct line {
 };
 
 static struct line lines[IRQ_LINES];
+
+/* The IOAPICs' registers are touched on this core only (E13). */
+#define IOAPIC_CORE 0
+static uint64_t unroute[(IRQ_LINES + 63) / 64]; /* lines that others have released; they set bits */
 
 /* The line that a vector was given to. */
 #define NO_LINE 0xffff
@@ -140,10 +146,17 @@ static void disconnect(unsigned number)
     if (number == IRQ_LINE_NMI) {
         return;
     }
+    vector_lines[line->vector - VECTOR_DEVICE_FIRST] = NO_LINE;
+    if (core_here()->id != IOAPIC_CORE) {
+        __atomic_fetch_or(&unroute[number / 64], 1ULL << number % 64, __ATOMIC_ACQ_REL);
+        flags = irq_save();
+        lapic_send((uint8_t)core_at(IOAPIC_CORE)->lapic_id, VECTOR_RESCHEDULE);
+        irq_restore(flags);
+        return;
+    }
     flags = irq_save();
     ioapic_unroute(line->wiring.gsi);
     irq_restore(flags);
-    vector_lines[line->vector - VECTOR_DEVICE_FIRST] = NO_LINE;
 }
 
 /* Masked, and free for others. */
@@ -162,6 +175,30 @@ static void release(unsigned number, const struct cap *cap)
     lock_release(&irq_object.lock);
     if (notification) {
         object_unref(&notification->object);
+    }
+}
+
+void irq_release_event(struct core *core)
+{
+    if (core->id != IOAPIC_CORE) {
+        return;
+    }
+    for (unsigned word = 0; word < sizeof(unroute) / sizeof(unroute[0]); word++) {
+        uint64_t bits = __atomic_exchange_n(&unroute[word], 0, __ATOMIC_ACQ_REL);
+
+        while (bits) {
+            struct line *line = &lines[word * 64 + (unsigned)__builtin_ctzll(bits)];
+
+            bits &= bits - 1;
+            lock_acquire(&irq_object.lock);
+            if (!line->cap) {
+                uint64_t flags = irq_save();
+
+                ioapic_unroute(line->wiring.gsi);
+                irq_restore(flags);
+            }
+            lock_release(&irq_object.lock);
+        }
     }
 }
 
@@ -225,6 +262,9 @@ static int bind(struct core *core, unsigned number, struct cap *cap,
 
 int64_t sys_irq_bind(struct core *core, struct thread *self)
 {
+    if (core->id != IOAPIC_CORE) {
+        return mail_go(core, self, core_at(IOAPIC_CORE), syscall_restart);
+    }
     struct cap *cap, *signal;
     unsigned number;
     int64_t error = find_line(self, &number, &cap);
@@ -249,6 +289,9 @@ int64_t sys_irq_bind(struct core *core, struct thread *self)
 
 int64_t sys_irq_ack(struct core *core, struct thread *self)
 {
+    if (core->id != IOAPIC_CORE) {
+        return mail_go(core, self, core_at(IOAPIC_CORE), syscall_restart);
+    }
     struct cap *cap;
     unsigned number;
     int64_t error = find_line(self, &number, &cap);

@@ -31,6 +31,8 @@ void irq_nmi_event(struct core *core, uint64_t count);
 struct line *irq_accept(unsigned vector);
 /* Outermost level: as irq_event(), for a line that was accepted and not recorded. */
 void irq_line_event(struct core *core, struct line *line);
+/* Outermost level: unroute on this core what others have released. */
+void irq_release_event(struct core *core);
 
 /* For cap.c: the capability goes, no lock held; it lives in another slot now. */
 void irq_cap_gone(struct core *core, struct cap *cap);

@@ -2,6 +2,7 @@
 #include "kernel/obj/notification.h"
 
 #include "kernel/abi/message.h"
+#include "kernel/mail.h"
 #include "kernel/mm/kmem.h"
 #include "kernel/obj/cap.h"
 #include "kernel/obj/quota.h"
@@ -9,25 +10,32 @@
 #include "kernel/syscall.h"
 #include "kernel/timer.h"
 
-/* Out of the endpoint's queue and on with the bits as a message (kernel/abi/message.h). */
-static void give_to_receiver(struct core *core, struct thread *thread, uint64_t bits)
+/*
+ * Out of the endpoint's queue and on with the bits as a message (kernel/abi/message.h). False: it has
+ * just got another message.
+ */
+static bool give_to_receiver(struct core *core, struct thread *thread, uint64_t bits)
 {
-    struct endpoint *endpoint = (struct endpoint *)thread->waits_on;
+    struct object *object = __atomic_load_n(&thread->waits_on, __ATOMIC_ACQUIRE);
 
-    lock_acquire(&endpoint->object.lock);
-    wait_queue_remove(&endpoint->receivers, thread);
-    lock_release(&endpoint->object.lock);
-    thread->waits_on = NULL;
-    thread->frame.rbx = bits;
-    thread->frame.rdx = 0;
-    thread_wake(core, thread, INFO_NOTIFIED);
-}
+    if (!object) {
+        return false;
+    }
+    lock_acquire(&object->lock);
+    bool waits = thread->waits_on == object && thread->state == THREAD_RECEIVING;
 
-static void give_to_waiter(struct core *core, struct thread *thread, uint64_t bits)
-{
-    thread->waits_on = NULL;
-    thread->frame.rdx = bits;
-    thread_wake(core, thread, E_OK);
+    if (waits) {
+        wait_queue_remove(&((struct endpoint *)object)->receivers, thread);
+        thread->waits_on = NULL;
+        thread_claim(core, thread);
+    }
+    lock_release(&object->lock);
+    if (waits) {
+        thread->frame.rbx = bits;
+        thread->frame.rdx = 0;
+        thread_wake(core, thread, INFO_NOTIFIED);
+    }
+    return waits;
 }
 
 void notification_signal(struct core *core, struct notification *notification, uint64_t bits)
@@ -36,19 +44,21 @@ void notification_signal(struct core *core, struct notification *notification, u
 
     lock_acquire(&notification->object.lock);
     bits |= notification->bits;
-    if (!bits) {
-        /* nothing to hand to anyone */
-    } else if (notification->waiters.head) {
+    if (notification->waiters.head) {
         waiter = wait_queue_pop(&notification->waiters);
+        waiter->waits_on = NULL;
+        thread_claim(core, waiter);
     } else if (notification->bound && notification->bound->state == THREAD_RECEIVING) {
         receiver = notification->bound;
     }
     notification->bits = waiter || receiver ? 0 : bits;
     lock_release(&notification->object.lock);
     if (waiter) {
-        give_to_waiter(core, waiter, bits);
-    } else if (receiver) {
-        give_to_receiver(core, receiver, bits);
+        waiter->frame.rdx = bits;
+        thread_wake(core, waiter, E_OK);
+    } else if (receiver && !give_to_receiver(core, receiver, bits)) {
+        __atomic_fetch_or(&notification->bits, bits,
+                          __ATOMIC_ACQ_REL); /* its next receive sees them */
     }
 }
 
@@ -119,8 +129,9 @@ bool notification_destroy(struct core *core, struct thread *self, struct object 
         lock_acquire(&object->lock);
         struct thread *waiter = wait_queue_pop(&notification->waiters);
 
-        lock_release(&object->lock);
         waiter->waits_on = NULL;
+        thread_claim(core, waiter);
+        lock_release(&object->lock);
         thread_wait_failed(core, waiter, E_DEAD);
         if (preemption_wanted(core)) {
             return false;

@@ -3,6 +3,7 @@
 #include "kernel/obj/object.h"
 
 #include "kernel/arch/entry.h"
+#include "kernel/grace.h"
 #include "kernel/mm/kmem.h"
 #include "kernel/obj/cap.h"
 #include "kernel/obj/endpoint.h"
@@ -44,30 +45,29 @@ void object_ref(struct object *object)
     __atomic_fetch_add(&object->references, 1, __ATOMIC_RELAXED);
 }
 
-/*
- * The one place where an object's memory goes. Other cores look capabilities up without a lock, so
- * once there are others, the memory has to wait here until each has passed through nest 0.
- */
-static void object_free_deferred(struct object *object, struct quota *quota)
+struct object *object_free(struct object *object)
 {
+    struct quota *quota = object->quota;
+
     if (object->type == OBJ_THREAD) {
         kmem_free(quota, (uint8_t *)object - ENTRY_THREAD_EXTRA, THREAD_MEMORY);
     } else {
         kmem_free(quota, object, ops[object->type].size);
     }
+    return &quota->object;
 }
 
-/* Freeing one gives back its reference to its account, which may be the last, and so on. */
+/* Freeing one gives back its reference to its account, which may be the last, and so on up. */
 void object_unref(struct object *object)
 {
     while (__atomic_sub_fetch(&object->references, 1, __ATOMIC_ACQ_REL) == 0 && object->quota) {
-        struct quota *quota = object->quota;
-
         if (ops[object->type].release) {
             ops[object->type].release(object);
         }
-        object_free_deferred(object, quota);
-        object = &quota->object;
+        if (grace_hold(core_here(), object)) {
+            return;
+        }
+        object = object_free(object);
     }
 }
 
@@ -113,7 +113,7 @@ bool reap_some(struct core *core, struct thread *self)
             *link = self->reap;
             self->reap = object;
         }
-        if (self->reap && preemption_wanted(core)) {
+        if (self->reap && (self->state == THREAD_MOVING || preemption_wanted(core))) {
             return false;
         }
     }

@@ -54,6 +54,8 @@ void object_init(struct object *object, enum object_type type, struct quota *quo
 void object_ref(struct object *object);
 /* Drop a reference; the last one frees the object's memory and gives it back to its account. */
 void object_unref(struct object *object);
+/* Free its memory, once nobody can be looking at it (grace.h). Returns its account, to be unref'd. */
+struct object *object_free(struct object *object);
 
 /* The object ends: mark it, put it on self's list. Does nothing if it is dying already. */
 void object_end(struct thread *self, struct object *object);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "kernel/obj/registers.h"
+#include "kernel/mail.h"
 
 #include "kernel/abi/error.h"
 #include "kernel/arch/cpu.h"
@@ -70,7 +71,7 @@ static bool is_between_instructions(const struct thread *thread)
             (thread->state == THREAD_FAULTED && !thread->fault_memory));
 }
 
-static int64_t find(const struct thread *self, struct thread **thread)
+static int64_t find(struct thread *self, struct thread **thread)
 {
     *thread = cap_object(self->space, ARG0(self), RIGHT_THREAD_REGISTERS);
     if (!*thread) {
@@ -78,6 +79,9 @@ static int64_t find(const struct thread *self, struct thread **thread)
     }
     if ((*thread)->object.dying) {
         return E_DEAD;
+    }
+    if ((*thread)->core != self->core) {
+        return mail_go(self->core, self, (*thread)->core, syscall_restart);
     }
     return is_stopped(self, *thread) ? E_OK : E_BUSY;
 }

@@ -2,23 +2,67 @@
 #include "kernel/obj/reply.h"
 
 #include "kernel/ipc.h"
+#include "kernel/mail.h"
 #include "kernel/mm/kmem.h"
 #include "kernel/obj/cap.h"
 #include "kernel/obj/quota.h"
 #include "kernel/syscall.h"
 
-void reply_forget(struct thread *caller)
+/* Its server, if that still lives, need not reckon with it any more. */
+static void leave_saver(struct core *core, struct thread *caller)
 {
-    struct reply *reply = (struct reply *)caller->waits_on;
+    struct thread *server = __atomic_load_n(&caller->server, __ATOMIC_ACQUIRE);
 
-    lock_acquire(&reply->object.lock);
-    if (caller->server) {
-        wait_queue_remove(&caller->server->saved_callers, caller);
+    if (!server) {
+        return;
     }
+    lock_acquire(&server->object.lock);
+    bool saved = caller->server == server;
+
+    if (saved) {
+        wait_queue_remove(&server->saved_callers, caller);
+        caller->server = NULL;
+    }
+    lock_release(&server->object.lock);
+    if (saved) {
+        thread_inherit(core, server);
+    }
+}
+
+bool reply_leave(struct core *core, struct thread *caller, struct object *object)
+{
+    struct reply *reply = (struct reply *)object;
+
+    lock_acquire(&object->lock);
+    bool waits = caller->waits_on == object;
+
+    if (waits) {
+        reply->caller = NULL;
+        caller->waits_on = NULL;
+    }
+    lock_release(&object->lock);
+    if (waits) {
+        leave_saver(core, caller);
+    }
+    return waits;
+}
+
+/* Who waits for this reply, taken out of its wait; NULL if nobody does any more. */
+static struct thread *take(struct core *core, struct reply *reply)
+{
+    lock_acquire(&reply->object.lock);
+    struct thread *caller = reply->caller;
+
     reply->caller = NULL;
+    if (caller) {
+        caller->waits_on = NULL;
+        thread_claim(core, caller);
+    }
     lock_release(&reply->object.lock);
-    caller->waits_on = NULL;
-    caller->server = NULL;
+    if (caller) {
+        leave_saver(core, caller);
+    }
+    return caller;
 }
 
 int reply_take(struct core *core, struct thread *self, cap_t handle, struct thread **caller)
@@ -28,13 +72,7 @@ int reply_take(struct core *core, struct thread *self, cap_t handle, struct thre
     if (!cap) {
         return cap_error(self->space, handle, OBJ_REPLY);
     }
-    *caller = ((struct reply *)cap->object)->caller;
-    if (*caller) {
-        struct thread *server = (*caller)->server;
-
-        reply_forget(*caller);
-        thread_inherit(core, server);
-    }
+    *caller = take(core, (struct reply *)cap->object);
     cap_remove(core, self, cap, handle);
     reap_some(core, self); /* nobody waits for it any more: one step */
     return *caller ? E_OK : E_NOREPLY;
@@ -42,14 +80,10 @@ int reply_take(struct core *core, struct thread *self, cap_t handle, struct thre
 
 bool reply_destroy(struct core *core, struct thread *self, struct object *object)
 {
-    struct thread *caller = ((struct reply *)object)->caller;
+    struct thread *caller = take(core, (struct reply *)object);
 
     (void)self;
     if (caller) {
-        struct thread *server = caller->server;
-
-        reply_forget(caller);
-        thread_inherit(core, server);
         thread_wait_failed(core, caller, E_DEAD);
     }
     return true;
@@ -75,11 +109,17 @@ int64_t sys_reply_save(struct core *core, struct thread *self)
     object_init(&reply->object, OBJ_REPLY, quota);
     int64_t error = cap_publish(self, &reply->object);
 
-    if (!error) {
+    if (error) {
+        return error;
+    }
+    lock_acquire(&self->object.lock);
+    caller = self->caller; /* it may have given up meanwhile */
+    if (caller) {
         reply->caller = caller;
         caller->waits_on = &reply->object;
         wait_queue_insert(&self->saved_callers, caller);
         self->caller = NULL;
     }
-    return error;
+    lock_release(&self->object.lock);
+    return E_OK;
 }

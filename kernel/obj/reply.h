@@ -23,9 +23,9 @@ _Static_assert(sizeof(struct reply) <= 64, "a slab of 64");
  */
 int reply_take(struct core *core, struct thread *self, cap_t handle, struct thread **caller);
 /*
- * The caller's wait is over, whatever the reason: it leaves the reply object, which is good for
- * nothing from here on, and its server's queue. Inheritance is left to the caller of this function.
+ * The caller gives up waiting for this reply, which is good for nothing from here on. False: somebody
+ * has just taken it to answer.
  */
-void reply_forget(struct thread *caller);
+bool reply_leave(struct core *core, struct thread *caller, struct object *reply);
 
 #endif

@@ -7,6 +7,7 @@
 #include "kernel/arch/fpu.h"
 #include "kernel/fault.h"
 #include "kernel/ipc.h"
+#include "kernel/mail.h"
 #include "kernel/mm/kmem.h"
 #include "kernel/obj/endpoint.h"
 #include "kernel/obj/notification.h"
@@ -28,7 +29,7 @@ struct thread *thread_new(struct quota *quota, struct core *core, uint8_t priori
     thread->priority = thread->base_priority = priority;
     thread->ceiling = ceiling;
     thread->core = core;
-    thread->core_wish = (uint8_t)core->id;
+    thread->core_wish = CORE_ANY;
     for (unsigned i = 0; i < sizeof(thread->canary) / sizeof(thread->canary[0]); i++) {
         thread->canary[i] = THREAD_CANARY;
     }
@@ -93,8 +94,13 @@ void thread_set_entry(struct thread *thread, uint64_t rip, uint64_t rsp, uint64_
 
 void thread_begin(struct core *core, struct thread *thread)
 {
+    struct core *idle = thread->core_wish == CORE_ANY ? sched_idle_core(core) : NULL;
+
+    __atomic_fetch_or(&thread->space->cores_loaded, 1ULL << core->id, __ATOMIC_ACQ_REL);
     thread->state = THREAD_READY;
-    if (!(thread->flags & THREAD_FLAG_SUSPENDED)) {
+    if (idle) {
+        mail_send(thread, idle);
+    } else if (!(thread->flags & THREAD_FLAG_SUSPENDED)) {
         sched_enqueue(core, thread);
     }
 }
@@ -108,17 +114,26 @@ static void end_itself(struct core *core, struct thread *self)
 
 void thread_end_when_run(struct core *core, struct thread *thread)
 {
+    if (thread->core != core) {
+        mail_post(thread, MAIL_END);
+        return;
+    }
     fault_forget(thread);
     ipc_abandon(core, thread, E_DEAD);
     thread->continuation = end_itself;
-    thread->flags &= (uint8_t)~THREAD_FLAG_SUSPENDED;
+    thread->flags &= (uint16_t)~THREAD_FLAG_SUSPENDED;
     thread_wake(core, thread, 0);
 }
 
 void thread_wait_failed(struct core *core, struct thread *thread, int64_t error)
 {
+    if (thread->core != core) {
+        thread->frame.rax = (uint64_t)error;
+        mail_post(thread, MAIL_FAIL);
+        return;
+    }
     if (thread->state != THREAD_FAULTED && thread->state != THREAD_FAULTING) {
-        thread->flags &= (uint8_t) ~(THREAD_FLAG_CALL | THREAD_FLAG_REPLIES);
+        thread->flags &= (uint16_t) ~(THREAD_FLAG_CALL | THREAD_FLAG_REPLIES);
         thread_wake(core, thread, error);
     } else if (thread->fault_memory) {
         fault_forget(thread);
@@ -131,19 +146,19 @@ void thread_wait_failed(struct core *core, struct thread *thread, int64_t error)
 /* Who waits for its answer learns that none comes, unless somebody else may give it. */
 static bool leave_callers(struct core *core, struct thread *thread)
 {
-    struct thread *caller = thread->caller;
+    struct thread *caller = endpoint_take_caller(core, thread);
 
     if (caller) {
-        thread->caller = NULL;
-        caller->server = NULL;
         thread_wait_failed(core, caller, E_DEAD);
     }
     while (thread->saved_callers.head) {
+        lock_acquire(&thread->object.lock);
         caller = thread->saved_callers.head;
-        lock_acquire(&caller->waits_on->lock);
-        wait_queue_remove(&thread->saved_callers, caller);
-        caller->server = NULL;
-        lock_release(&caller->waits_on->lock);
+        if (caller) {
+            wait_queue_remove(&thread->saved_callers, caller);
+            caller->server = NULL;
+        }
+        lock_release(&thread->object.lock);
         if (preemption_wanted(core)) {
             return false;
         }
@@ -166,10 +181,14 @@ bool thread_quit(struct core *core, struct thread *self, struct thread *thread)
     if (!thread->space) {
         return true; /* has quit already */
     }
-    if (!leave_callers(core, thread)) {
+    if (thread->core != core) {
+        mail_go(core, self, thread->core, NULL); /* reap() goes on there */
+        self->flags |= THREAD_FLAG_URGENT;
         return false;
     }
-    thread_leave_wait(core, thread);
+    if (!leave_callers(core, thread) || !thread_leave_wait(core, thread)) {
+        return false;
+    }
     if (thread == self) {
         self->flags |= THREAD_FLAG_ENDING;
         object_ref(&self->object); /* until no core runs on it any more (sched_switch) */

@@ -27,18 +27,22 @@ enum thread_state {
     THREAD_COPYING,  /* in a long copy that another thread, `server`, drives */
     THREAD_FAULTED,  /* its fault message is out; waits for the handler's verdict */
     THREAD_FAULTING, /* with its fault message in an endpoint's queue of senders */
+    /* From here on: no core may run it again, and the one that did has something to do (sched.c). */
+    THREAD_MOVING, /* on its way to another core (mail.c) */
     THREAD_DEAD
 };
 
 /* thread.flags */
-#define THREAD_FLAG_ENDING     0x01 /* shall end at its next clean point */
-#define THREAD_FLAG_SUSPENDED  0x02 /* does not run whatever its state */
-#define THREAD_FLAG_QUEUED     0x04 /* stands in its core's run queue */
-#define THREAD_FLAG_TIMER      0x08 /* stands in its core's timer queue */
-#define THREAD_FLAG_IN_HANDLER 0x10 /* its signal handler runs: a second fault goes further up */
-#define THREAD_FLAG_CALL       0x20 /* sends as a call: it wants a reply */
-#define THREAD_FLAG_DRIVES     0x40 /* drives a long copy; words[0] is the other thread */
-#define THREAD_FLAG_REPLIES    0x80 /* replies, and after that receives from the endpoint ARG0 */
+#define THREAD_FLAG_ENDING     0x01  /* shall end at its next clean point */
+#define THREAD_FLAG_SUSPENDED  0x02  /* does not run whatever its state */
+#define THREAD_FLAG_QUEUED     0x04  /* stands in its core's run queue */
+#define THREAD_FLAG_TIMER      0x08  /* stands in its core's timer queue */
+#define THREAD_FLAG_IN_HANDLER 0x10  /* its signal handler runs: a second fault goes further up */
+#define THREAD_FLAG_CALL       0x20  /* sends as a call: it wants a reply */
+#define THREAD_FLAG_DRIVES     0x40  /* drives a long copy; words[0] is the other thread */
+#define THREAD_FLAG_REPLIES    0x80  /* replies, and after that receives from the endpoint ARG0 */
+#define THREAD_FLAG_AWAY       0x100 /* goes to its own core before it next leaves to user mode */
+#define THREAD_FLAG_URGENT     0x200 /* came for an operation on this core, at the highest priority */
 
 /* Threads that wait for something; wait_queue.h has the rules. */
 struct wait_queue {
@@ -55,13 +59,17 @@ struct thread {
     struct object object;
 
     /* read and written by every IPC */
-    uint8_t state; /* enum thread_state; changed on the thread's own core only */
-    uint8_t flags;
+    uint8_t state;    /* enum thread_state; but for a claimed one, changed on its own core only */
     uint8_t priority; /* effective: base or inherited; 255 is highest */
+    uint16_t flags;   /* changed on its own core only */
     uint8_t base_priority;
-    uint8_t ceiling;            /* the highest base priority that it may give to anyone */
-    uint8_t core_wish;          /* affinity */
-    uint16_t timer_slot;        /* where in its core's wheel, while THREAD_FLAG_TIMER */
+    uint8_t ceiling;   /* the highest base priority that it may give to anyone */
+    uint8_t core_wish; /* affinity: a core, or CORE_ANY */
+    /*
+     * Set, under the lock of what the thread waits in, by a thread of another core that has taken it out
+     * to finish its wait. Until the mail about that has come, nobody else may end the wait.
+     */
+    uint8_t claimed;
     struct thread *next, *prev; /* run queue, or the queue of the object that it waits on */
     struct space *space;
     uint64_t cr3;            /* its space's, copied: the switch compares two TCBs */
@@ -91,8 +99,10 @@ struct thread {
     struct thread *space_next;       /* space's list */
     struct thread *space_prev;
     struct thread
-        *mail_next; /* another core's message, linked here so that a queue is never full */
-    uint64_t mail;  /* what the message asks for, one bit each */
+        *mail_next;      /* another core's message, linked here so that a queue is never full */
+    uint32_t mail;       /* what the message asks for, one bit each (mail.h) */
+    uint16_t timer_slot; /* where in its core's wheel, while THREAD_FLAG_TIMER */
+    uint16_t target;     /* MOVING: the core */
     struct thread *group_next; /* wait_queue.h */
     struct object *reap;       /* objects that it has yet to destroy (object.h) */
     struct memory
@@ -100,6 +110,8 @@ struct thread {
     uint64_t fault_page; /* its offset, bit 0: to write. NULL: an exception, in words[0..2] */
     uint64_t slice_left; /* TSC ticks of its time slice that it was preempted in, 0 = a new one */
 };
+
+#define CORE_ANY 0xff
 
 /* Inactive, in no space yet; with all the kernel memory that the entry model wants. NULL = none. */
 struct thread *thread_new(struct quota *quota, struct core *core, uint8_t priority,

@@ -3,7 +3,9 @@
 #include "kernel/abi/message.h"
 #include "kernel/arch/clock.h"
 #include "kernel/arch/core.h"
+#include "kernel/arch/smp.h"
 #include "kernel/ipc.h"
+#include "kernel/mail.h"
 #include "kernel/obj/cap.h"
 #include "kernel/obj/notification.h"
 #include "kernel/obj/quota.h"
@@ -13,13 +15,19 @@
 #include "kernel/timer.h"
 
 /* Argument 0: a thread that has not ended, by a capability with `right`. */
-static int64_t find(const struct thread *self, uint32_t right, struct thread **thread)
+static int64_t find(struct thread *self, uint32_t right, struct thread **thread)
 {
     *thread = cap_object(self->space, ARG0(self), right);
     if (!*thread) {
         return cap_error(self->space, ARG0(self), OBJ_THREAD);
     }
-    return (*thread)->object.dying ? E_DEAD : E_OK;
+    if ((*thread)->object.dying) {
+        return E_DEAD;
+    }
+    /* What follows is for the thread's own core to do: go there and make the call again. */
+    return (*thread)->core == self->core
+               ? E_OK
+               : mail_go(self->core, self, (*thread)->core, syscall_restart);
 }
 
 /* The same, where 0 means oneself. */
@@ -106,7 +114,7 @@ int64_t sys_thread_resume(struct core *core, struct thread *self)
     if (!(thread->flags & THREAD_FLAG_SUSPENDED)) {
         return E_OK;
     }
-    thread->flags &= (uint8_t)~THREAD_FLAG_SUSPENDED;
+    thread->flags &= (uint16_t)~THREAD_FLAG_SUSPENDED;
     if (thread->state == THREAD_READY) {
         sched_enqueue(core, thread);
     }
@@ -154,10 +162,22 @@ int64_t sys_thread_set_affinity(struct core *core, struct thread *self)
     if (error) {
         return error;
     }
-    if (id != core->id) {
-        return E_INVAL; /* no other core is online */
+    if (id != CORE_ANY && (id >= MAX_CORES || !smp_core_present((unsigned)id))) {
+        return E_INVAL;
     }
     thread->core_wish = (uint8_t)id;
+    if (id == CORE_ANY || id == core->id) {
+        thread->flags &= (uint16_t)~THREAD_FLAG_AWAY;
+        return E_OK;
+    }
+    thread->flags |= THREAD_FLAG_AWAY; /* goes when it next leaves to user mode, or now: */
+    if (thread->flags & THREAD_FLAG_QUEUED && !thread->continuation) {
+        sched_dequeue(core, thread);
+        mail_send(thread, core_at((unsigned)id));
+    } else if (thread->state == THREAD_INACTIVE) {
+        thread->core = core_at((unsigned)id);
+        thread->flags &= (uint16_t)~THREAD_FLAG_AWAY;
+    }
     return E_OK;
 }
 
@@ -205,7 +225,7 @@ int64_t sys_handler_return(struct core *core, struct thread *self)
     if (error) {
         return error;
     }
-    self->flags &= (uint8_t)~THREAD_FLAG_IN_HANDLER;
+    self->flags &= (uint16_t)~THREAD_FLAG_IN_HANDLER;
     return (int64_t)self->frame.rax; /* the interrupted one's, as all other registers */
 }
 
@@ -248,7 +268,9 @@ int64_t sys_thread_cancel(struct core *core, struct thread *self)
     case THREAD_WAITING:
     case THREAD_SLEEPING:
     case THREAD_COPYING:
-        thread_leave_wait(core, thread);
+        if (!thread_leave_wait(core, thread)) {
+            return E_BUSY; /* too late: its wait has just ended */
+        }
         thread_wake(core, thread, E_CANCELED);
         return E_OK;
     default:

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+#include "kernel/mail.h"
+
+#include "kernel/arch/irq_flag.h"
+#include "kernel/arch/lapic.h"
+#include "kernel/arch/vectors.h"
+#include "kernel/fault.h"
+#include "kernel/ipc.h"
+#include "kernel/obj/endpoint.h"
+#include "kernel/obj/object.h"
+#include "kernel/obj/space.h"
+#include "kernel/sched.h"
+#include "kernel/syscall.h"
+
+/* Into the box; who finds it empty rings. */
+static void push(struct core *core, struct thread *thread)
+{
+    struct thread *first = __atomic_load_n(&core->mail, __ATOMIC_RELAXED);
+
+    do {
+        thread->mail_next = first;
+    } while (!__atomic_compare_exchange_n(&core->mail, &first, thread, true, __ATOMIC_ACQ_REL,
+                                          __ATOMIC_RELAXED));
+    if (!first) {
+        uint64_t flags = irq_save();
+
+        lapic_send((uint8_t)core->lapic_id, VECTOR_RESCHEDULE);
+        irq_restore(flags);
+    }
+}
+
+void mail_post(struct thread *thread, uint32_t message)
+{
+    /* One that has a message stands in a box, or is just being read: then it goes on by itself. */
+    if (__atomic_fetch_or(&thread->mail, message, __ATOMIC_ACQ_REL) == 0) {
+        object_ref(&thread->object);
+        push(__atomic_load_n(&thread->core, __ATOMIC_ACQUIRE), thread);
+    }
+}
+
+static void arrive(struct core *core, struct thread *thread)
+{
+    if (thread->space) {
+        __atomic_fetch_or(&thread->space->cores_loaded, 1ULL << core->id, __ATOMIC_ACQ_REL);
+    }
+    thread->state = THREAD_READY;
+    if (thread->flags & THREAD_FLAG_URGENT) {
+        thread->priority = PRIORITY_COUNT - 1;
+        sched_enqueue_front(core, thread);
+    } else if (!(thread->flags & THREAD_FLAG_SUSPENDED)) {
+        sched_enqueue(core, thread);
+    }
+}
+
+/* The wait of a claimed thread is over. */
+static void finish_wait(struct core *core, struct thread *thread, uint32_t message)
+{
+    int64_t result = (int64_t)thread->frame.rax;
+
+    __atomic_store_n(&thread->claimed, 0, __ATOMIC_RELEASE);
+    if (message & MAIL_END) {
+        thread_end_when_run(core, thread);
+    } else if (message & MAIL_FAIL) {
+        thread_wait_failed(core, thread, result);
+    } else {
+        fault_forget(thread);
+        thread->flags &= (uint16_t) ~(THREAD_FLAG_CALL | THREAD_FLAG_REPLIES);
+        thread_wake(core, thread, result);
+        thread_inherit(core, thread);
+    }
+}
+
+static void read_one(struct core *core, struct thread *thread)
+{
+    uint32_t message = __atomic_exchange_n(&thread->mail, 0, __ATOMIC_ACQ_REL);
+
+    if (thread->core != core) {
+        mail_post(thread, message); /* it has moved on meanwhile */
+    } else if (message & MAIL_ARRIVE) {
+        arrive(core, thread);
+    } else if (message & (MAIL_WAKE | MAIL_FAIL | MAIL_END)) {
+        finish_wait(core, thread, message);
+    } else if (thread->space) {
+        thread_inherit(core, thread);
+    }
+    object_unref(&thread->object);
+}
+
+/* In the order of posting; a box is a stack, so it is turned over first. */
+void mail_event(struct core *core)
+{
+    struct thread *thread = __atomic_exchange_n(&core->mail, NULL, __ATOMIC_ACQ_REL);
+    struct thread *first = NULL;
+
+    while (thread) {
+        struct thread *next = thread->mail_next;
+
+        thread->mail_next = first;
+        first = thread;
+        thread = next;
+    }
+    while (first) {
+        thread = first;
+        first = thread->mail_next;
+        read_one(core, thread);
+    }
+}
+
+static bool is_away(const struct thread *thread, const struct core *core)
+{
+    return thread->core_wish != CORE_ANY && thread->core_wish != core->id;
+}
+
+void mail_send(struct thread *thread, struct core *to)
+{
+    thread->flags &= (uint16_t)~THREAD_FLAG_AWAY;
+    if (is_away(thread, to)) {
+        thread->flags |= THREAD_FLAG_AWAY;
+    }
+    thread->state = THREAD_MOVING;
+    __atomic_store_n(&thread->core, to, __ATOMIC_RELEASE);
+    mail_post(thread, MAIL_ARRIVE);
+}
+
+int64_t mail_go(struct core *core, struct thread *self, struct core *to, continuation_fn *next)
+{
+    (void)core;
+    self->continuation = next;
+    self->target = to->id;
+    self->state = THREAD_MOVING; /* sched_switch sends it when it has left its stack */
+    if (next) {
+        self->flags |= THREAD_FLAG_URGENT;
+    }
+    return BLOCKED;
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Messages between cores. A core's queues and the state of its threads are its own; what another core
+ * wants of a thread it asks by mail. A message is a bit in the thread's TCB, and the TCB itself is
+ * the link in its core's mail box, so that a box is never full and posting needs no memory. An
+ * interrupt tells the core; it reads its box at its outermost level.
+ */
+#ifndef ONESTACK_MAIL_H
+#define ONESTACK_MAIL_H
+
+#include "kernel/arch/core.h"
+
+#define MAIL_WAKE    1u  /* claimed; its wait is over, frame.rax has the result */
+#define MAIL_FAIL    2u  /* claimed; what it waits for will not come, frame.rax has the error */
+#define MAIL_END     4u  /* claimed, with a fault: its handler wants it to end */
+#define MAIL_INHERIT 8u  /* somebody else waits for its replies now: its priority may change */
+#define MAIL_ARRIVE  16u /* it lives here from now on; thread->core is set */
+
+/* Ask it of the thread's core, whichever that is when the message gets there. Any context but NMI. */
+void mail_post(struct thread *thread, uint32_t message);
+/* Outermost level, IF=1: read this core's box. */
+void mail_event(struct core *core);
+
+/*
+ * The running thread goes to another core and continues there with `next` (NULL: leaves to user
+ * mode). Returns BLOCKED, for the system call to return. For an operation on a thread of that
+ * core: there it runs before anyone else.
+ */
+int64_t mail_go(struct core *core, struct thread *self, struct core *to, continuation_fn *next);
+/* A thread that is not current and in no queue of its core, THREAD_READY: it goes to core `to`. */
+void mail_send(struct thread *thread, struct core *to);
+
+/* Has somebody on another core already ended the wait of a thread of this one? */
+static inline bool thread_claimed(const struct thread *thread)
+{
+    return __atomic_load_n(&thread->claimed, __ATOMIC_ACQUIRE) != 0;
+}
+
+/* Under the lock of what it waits in, having taken it out: nobody else ends its wait now. */
+static inline void thread_claim(const struct core *core, struct thread *thread)
+{
+    if (thread->core != core) {
+        __atomic_store_n(&thread->claimed, 1, __ATOMIC_RELEASE);
+    }
+}
+
+#endif
