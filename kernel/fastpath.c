@@ -80,9 +80,9 @@ FAST(call)
         goto decline;
     }
     wait_queue_pop(&endpoint->receivers);
+    server->waits_on = NULL; /* before another core may look */
     lock_release(&endpoint->object.lock);
     server->state = THREAD_READY;
-    server->waits_on = NULL;
     server->caller = self;
     self->state = THREAD_REPLY;
     self->server = server;
@@ -118,13 +118,14 @@ FAST(reply_receive)
         lock_release(&endpoint->object.lock);
         goto decline;
     }
+    /* All that a sender on another core finds, or writes to, before it can find self. */
     self->priority = self->base_priority;
-    wait_queue_insert_first(&endpoint->receivers, self);
-    lock_release(&endpoint->object.lock);
     self->caller = NULL;
     self->state = THREAD_RECEIVING;
     self->waits_on = &endpoint->object;
     self->frame.rdx = 0; /* as above */
+    wait_queue_insert_first(&endpoint->receivers, self);
+    lock_release(&endpoint->object.lock);
     caller->state = THREAD_READY;
     switch_now(core, self, caller);
     return (struct fast_result){(int64_t)SHORT_INFO(a1), 0};
@@ -164,10 +165,10 @@ FAST(signal)
         wait_queue_pop(&notification->waiters);
         waiter->frame.rdx = notification->bits;
         notification->bits = 0;
+        waiter->waits_on = NULL;
     }
     lock_release(&notification->object.lock);
     if (waiter) {
-        waiter->waits_on = NULL;
         waiter->frame.rax = E_OK;
         waiter->state = THREAD_READY;
         set_result(self, E_OK);

@@ -81,7 +81,6 @@ static bool send(struct core *core, struct thread *self, struct endpoint *endpoi
 
     if (alive && endpoint->receivers.head) {
         receiver = wait_queue_pop(&endpoint->receivers);
-        receiver->waits_on = NULL;
         thread_claim(core, receiver);
     } else if (alive) {
         self->state = THREAD_FAULTING;

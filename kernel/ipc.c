@@ -240,8 +240,12 @@ void ipc_take_caller(struct core *core, struct thread *server, struct thread *ca
     caller->state = (uint8_t)state;
     caller->server = server;
     server->caller = caller;
-    __atomic_store_n(&caller->claimed, 0, __ATOMIC_RELEASE); /* it waits again */
+    uint8_t claim = __atomic_exchange_n(&caller->claimed, 0, __ATOMIC_ACQ_REL); /* it waits again */
+
     lock_release(&server->object.lock);
+    if (claim & CLAIM_PRIORITY) {
+        mail_post(caller, MAIL_INHERIT);
+    }
     thread_inherit(core, server);
 }
 
@@ -358,6 +362,30 @@ void ipc_abandon(struct core *core, struct thread *thread, int64_t error)
     }
 }
 
+bool ipc_ask_to_leave(struct thread *thread, uint8_t wish)
+{
+    struct thread *driver = __atomic_load_n(&thread->server, __ATOMIC_ACQUIRE);
+
+    if (thread->state != THREAD_COPYING || !driver || !thread_claim_wish(thread, wish)) {
+        return false;
+    }
+    mail_post(driver, MAIL_LEAVE);
+    return true;
+}
+
+void ipc_let_go(struct core *core, struct thread *driver)
+{
+    struct thread *peer = driver->flags & THREAD_FLAG_DRIVES ? (struct thread *)PEER(driver) : NULL;
+    uint8_t wish = peer ? __atomic_load_n(&peer->claimed, __ATOMIC_ACQUIRE) & CLAIM_WISHES : 0;
+
+    if (wish == CLAIM_CANCEL || wish == CLAIM_LATE) {
+        PEER(driver) = 0;
+        OUTCOME(driver) = (uint64_t)E_CANCELED;
+        peer->server = NULL;
+        thread_wait_failed(core, peer, wish == CLAIM_LATE ? E_TIMEOUT : E_CANCELED);
+    }
+}
+
 /* ---- priority ---- */
 
 static bool waits_for_answer(const struct thread *thread)
@@ -365,22 +393,34 @@ static bool waits_for_answer(const struct thread *thread)
     return thread->state == THREAD_REPLY || thread->state == THREAD_FAULTED;
 }
 
+/* Its own, or the highest of those who wait for its replies. */
+static uint8_t priority_due(struct thread *thread)
+{
+    uint8_t priority = thread->base_priority;
+
+    if (!thread->caller && !thread->saved_callers.head) {
+        return priority;
+    }
+    lock_acquire(&thread->object.lock); /* they may live on other cores, and give up waiting */
+    if (thread->caller && thread->caller->priority > priority) {
+        priority = thread->caller->priority;
+    }
+    if (thread->saved_callers.head && thread->saved_callers.head->priority > priority) {
+        priority = thread->saved_callers.head->priority;
+    }
+    lock_release(&thread->object.lock);
+    return priority;
+}
+
 void thread_inherit(struct core *core, struct thread *thread)
 {
     while (thread) {
-        uint8_t priority = thread->base_priority;
-
         if (thread->core != core) {
             mail_post(thread, MAIL_INHERIT);
             return;
         }
+        uint8_t priority = priority_due(thread);
 
-        if (thread->caller && thread->caller->priority > priority) {
-            priority = thread->caller->priority;
-        }
-        if (thread->saved_callers.head && thread->saved_callers.head->priority > priority) {
-            priority = thread->saved_callers.head->priority;
-        }
         if (priority == thread->priority) {
             return;
         }

@@ -24,6 +24,15 @@ int64_t ipc_transfer(struct core *core, struct thread *driver, struct thread *fr
 /* `thread` leaves a long copy, as driver or as the other one: the partner's call ends with `error`. */
 void ipc_abandon(struct core *core, struct thread *thread, int64_t error);
 
+/*
+ * A claimed thread that thread_leave_wait() did not get out: if it is in a long copy with another core's
+ * thread, have that one let it go (E_CANCELED, or E_TIMEOUT for CLAIM_LATE). False: it is not, and its
+ * wait ends in a moment.
+ */
+bool ipc_ask_to_leave(struct thread *thread, uint8_t wish);
+/* On the driver's core: the partner of `driver`, if it wishes to leave, does. */
+void ipc_let_go(struct core *core, struct thread *driver);
+
 /* The server, who has no caller, has a new one, in REPLY or FAULTED. */
 void ipc_take_caller(struct core *core, struct thread *server, struct thread *caller,
                      enum thread_state state);

@@ -31,15 +31,24 @@ static void push(struct core *core, struct thread *thread)
 
 void mail_post(struct thread *thread, uint32_t message)
 {
+    /* With its last reference gone it is only still there to be looked at (grace.h). */
+    if (!object_try_ref(&thread->object)) {
+        return;
+    }
     /* One that has a message stands in a box, or is just being read: then it goes on by itself. */
     if (__atomic_fetch_or(&thread->mail, message, __ATOMIC_ACQ_REL) == 0) {
-        object_ref(&thread->object);
         push(__atomic_load_n(&thread->core, __ATOMIC_ACQUIRE), thread);
+    } else {
+        object_unref(&thread->object);
     }
 }
 
+/* Unless it has been ended while it was on its way. */
 static void arrive(struct core *core, struct thread *thread)
 {
+    if (thread->state != THREAD_MOVING) {
+        return;
+    }
     if (thread->space) {
         __atomic_fetch_or(&thread->space->cores_loaded, 1ULL << core->id, __ATOMIC_ACQ_REL);
     }
@@ -47,8 +56,9 @@ static void arrive(struct core *core, struct thread *thread)
     if (thread->flags & THREAD_FLAG_URGENT) {
         thread->priority = PRIORITY_COUNT - 1;
         sched_enqueue_front(core, thread);
-    } else if (!(thread->flags & THREAD_FLAG_SUSPENDED)) {
-        sched_enqueue(core, thread);
+    } else {
+        sched_ready(core, thread);
+        thread_inherit(core, thread); /* who waits for it may have changed on the way */
     }
 }
 
@@ -66,7 +76,9 @@ static void finish_wait(struct core *core, struct thread *thread, uint32_t messa
         fault_forget(thread);
         thread->flags &= (uint16_t) ~(THREAD_FLAG_CALL | THREAD_FLAG_REPLIES);
         thread_wake(core, thread, result);
-        thread_inherit(core, thread);
+    }
+    if (thread->space) {
+        thread_inherit(core, thread); /* what was left to the end of the claim */
     }
 }
 
@@ -76,11 +88,16 @@ static void read_one(struct core *core, struct thread *thread)
 
     if (thread->core != core) {
         mail_post(thread, message); /* it has moved on meanwhile */
-    } else if (message & MAIL_ARRIVE) {
+        message = 0;
+    }
+    if (message & MAIL_LEAVE) {
+        ipc_let_go(core, thread);
+    }
+    if (message & MAIL_ARRIVE) {
         arrive(core, thread);
     } else if (message & (MAIL_WAKE | MAIL_FAIL | MAIL_END)) {
         finish_wait(core, thread, message);
-    } else if (thread->space) {
+    } else if (message & MAIL_INHERIT && thread->space) {
         thread_inherit(core, thread);
     }
     object_unref(&thread->object);
@@ -118,8 +135,10 @@ void mail_send(struct thread *thread, struct core *to)
         thread->flags |= THREAD_FLAG_AWAY;
     }
     thread->state = THREAD_MOVING;
+    object_ref(&thread->object); /* once it is the other core's, that may end it */
     __atomic_store_n(&thread->core, to, __ATOMIC_RELEASE);
     mail_post(thread, MAIL_ARRIVE);
+    object_unref(&thread->object);
 }
 
 int64_t mail_go(struct core *core, struct thread *self, struct core *to, continuation_fn *next)

@@ -15,6 +15,14 @@
 #define MAIL_END     4u  /* claimed, with a fault: its handler wants it to end */
 #define MAIL_INHERIT 8u  /* somebody else waits for its replies now: its priority may change */
 #define MAIL_ARRIVE  16u /* it lives here from now on; thread->core is set */
+#define MAIL_LEAVE   32u /* it drives a long copy; its partner wants to leave (thread->claimed) */
+
+/* thread.claimed; 0: by nobody */
+#define CLAIM_HELD     1 /* somebody finishes its wait */
+#define CLAIM_CANCEL   2 /* and its own core wants it out of a long copy, with E_CANCELED */
+#define CLAIM_LATE     3 /* the same, with E_TIMEOUT */
+#define CLAIM_WISHES   3
+#define CLAIM_PRIORITY 4 /* a bit: its priority has changed, and is to be set when the claim ends */
 
 /* Ask it of the thread's core, whichever that is when the message gets there. Any context but NMI. */
 void mail_post(struct thread *thread, uint32_t message);
@@ -36,12 +44,30 @@ static inline bool thread_claimed(const struct thread *thread)
     return __atomic_load_n(&thread->claimed, __ATOMIC_ACQUIRE) != 0;
 }
 
-/* Under the lock of what it waits in, having taken it out: nobody else ends its wait now. */
+/*
+ * Under the lock of what it waits in, having taken it out: nobody else ends its wait now. Its own
+ * core, which looks without the lock, never finds it out of its queue and not claimed.
+ */
 static inline void thread_claim(const struct core *core, struct thread *thread)
 {
     if (thread->core != core) {
-        __atomic_store_n(&thread->claimed, 1, __ATOMIC_RELEASE);
+        __atomic_store_n(&thread->claimed, CLAIM_HELD, __ATOMIC_RELEASE);
     }
+    __atomic_store_n(&thread->waits_on, NULL, __ATOMIC_RELEASE);
+}
+
+/* On its own core: leave a wish with whoever has claimed it. False: nobody has, any more. */
+static inline bool thread_claim_wish(struct thread *thread, uint8_t wish)
+{
+    uint8_t claim = __atomic_load_n(&thread->claimed, __ATOMIC_ACQUIRE);
+
+    do {
+        if (claim == 0) {
+            return false;
+        }
+    } while (!__atomic_compare_exchange_n(&thread->claimed, &claim, claim | wish, true,
+                                          __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
+    return true;
 }
 
 #endif

@@ -62,6 +62,7 @@ static void start_others(unsigned count)
     }
     if (count > 1) {
         smp_start(boot->trampoline, kernel_table.root);
+        smp_wait_online();
     }
 }
 

@@ -179,6 +179,18 @@ void sched_set_priority(struct core *core, struct thread *thread, uint8_t priori
     }
 }
 
+void sched_ready(struct core *core, struct thread *thread)
+{
+    if (thread->flags & THREAD_FLAG_SUSPENDED) {
+        return; /* resuming comes here again */
+    }
+    if (thread->flags & THREAD_FLAG_AWAY && !thread->continuation) {
+        mail_send(thread, core_at(thread->core_wish));
+    } else {
+        sched_enqueue(core, thread);
+    }
+}
+
 void thread_wake(struct core *core, struct thread *thread, int64_t result)
 {
     if (thread->core != core) {
@@ -191,14 +203,8 @@ void thread_wake(struct core *core, struct thread *thread, int64_t result)
     }
     thread->state = THREAD_READY;
     thread->frame.rax = (uint64_t)result;
-    if (thread->flags & (THREAD_FLAG_SUSPENDED | THREAD_FLAG_QUEUED) ||
-        thread == entry_current(core)) {
-        return;
-    }
-    if (thread->flags & THREAD_FLAG_AWAY && !thread->continuation) {
-        mail_send(thread, core_at(thread->core_wish));
-    } else {
-        sched_enqueue(core, thread);
+    if (!(thread->flags & THREAD_FLAG_QUEUED) && thread != entry_current(core)) {
+        sched_ready(core, thread);
     }
 }
 

@@ -34,6 +34,8 @@ void sched_switch(struct core *core, struct thread *from, struct thread *to);
  * from the running one if it is higher, and these functions then DO NOT RETURN; else it is queued.
  */
 void sched_switch_if_higher(struct core *core, struct thread *self, struct thread *thread);
+/* One that is THREAD_READY, and in no queue: into this core's, or to where it belongs. */
+void sched_ready(struct core *core, struct thread *thread);
 /*
  * Where work goes: a thread without affinity that starts, or whose slice ends while others wait, goes
  * to a core that has nothing to do. NULL: there is none. (The next caller gets another one.)

@@ -3,6 +3,8 @@
 
 #include "kernel/abi/error.h"
 #include "kernel/arch/clock.h"
+#include "kernel/ipc.h"
+#include "kernel/mail.h"
 #include "kernel/obj/endpoint.h"
 #include "kernel/sched.h"
 
@@ -111,11 +113,13 @@ static void expire(struct core *core, struct thread *thread)
         wheel_insert(&core->wheel, thread);
         return;
     }
+    thread->flags &= (uint16_t)~THREAD_FLAG_TIMER; /* it is in no slot: nothing to cancel */
     if (!thread_leave_wait(core, thread)) {
+        ipc_ask_to_leave(thread, CLAIM_LATE);
+        thread->flags |= THREAD_FLAG_TIMER;
         wheel_insert(&core->wheel, thread); /* another core is at it: see at the next tick */
         return;
     }
-    thread->flags &= (uint16_t)~THREAD_FLAG_TIMER;
     thread_wake(core, thread, thread->state == THREAD_SLEEPING ? E_OK : E_TIMEOUT);
 }
 

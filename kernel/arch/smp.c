@@ -132,6 +132,15 @@ static unsigned wait_present(uint64_t ns)
     return present;
 }
 
+void smp_wait_online(void)
+{
+    uint64_t start = clock_now(), limit = clock_from_ns(SMP_ANSWER_NS);
+
+    while (smp_online_count() < count_present() && clock_now() - start < limit) {
+        __builtin_ia32_pause();
+    }
+}
+
 /* INIT puts it back to waiting for a startup IPI, wherever it is: the trampoline will be reused. */
 static void leave_out_late(void)
 {

@@ -36,6 +36,8 @@ unsigned smp_start(uint64_t trampoline, uint64_t cr3);
 /* Bit n: core n takes interrupts and mail. */
 uint64_t smp_online(void);
 void smp_set_online(unsigned core);
+/* Wait until all that have answered are. */
+void smp_wait_online(void);
 unsigned smp_online_count(void);
 
 /* Is that core running? Core 0 always is; its number stays unused if not. */

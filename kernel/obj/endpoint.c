@@ -55,7 +55,6 @@ static struct thread *dequeue(struct core *core, struct wait_queue *queue)
 
     if (thread) {
         wait_queue_pop(queue);
-        thread->waits_on = NULL;
         thread_claim(core, thread);
         if (thread->core == core && !(thread->flags & THREAD_FLAG_CALL)) {
             timer_cancel(core, thread); /* a call's timeout goes on until the reply */
@@ -135,8 +134,8 @@ int64_t endpoint_receive(struct core *core, struct thread *self)
         result = enqueue(core, self, endpoint, &endpoint->receivers, THREAD_RECEIVING);
     }
     lock_release(&endpoint->object.lock);
-    if (result == BLOCKED && !sender && self->bound && self->bound->bits) {
-        notification_signal(core, self->bound, 0); /* they came before it stood in the queue */
+    if (result == BLOCKED && !sender) {
+        notification_offer_bound(core, self); /* bits that came before it stood in the queue */
     }
     if (sender && sender->state == THREAD_FAULTING) {
         return fault_deliver(core, sender, self);
@@ -150,9 +149,9 @@ struct thread *endpoint_take_caller(struct core *core, struct thread *server)
     struct thread *caller = server->caller;
 
     if (caller) {
+        thread_claim(core, caller);
         server->caller = NULL;
         caller->server = NULL;
-        thread_claim(core, caller);
     }
     lock_release(&server->object.lock);
     return caller;
@@ -290,15 +289,24 @@ static bool leave_place(struct core *core, struct thread *thread)
     struct object *object = __atomic_load_n(&thread->waits_on, __ATOMIC_ACQUIRE);
     struct thread *server = __atomic_load_n(&thread->server, __ATOMIC_ACQUIRE);
 
-    if (waits_for_answer(thread)) {
+    if (thread_claimed(thread)) {
+        return false;
+    }
+    /* It may be claimed from here on; then it is found to have left what it is looked for in. */
+    switch (thread->state) {
+    case THREAD_REPLY:
+    case THREAD_FAULTED:
         return object   ? reply_leave(core, thread, object)
                : server ? leave_server(core, thread, server)
                         : false;
+    case THREAD_SENDING:
+    case THREAD_FAULTING:
+    case THREAD_RECEIVING:
+    case THREAD_WAITING:
+        return object && leave_queue(thread, object);
+    default:
+        return true;
     }
-    if (object) {
-        return leave_queue(thread, object);
-    }
-    return !thread_claimed(thread);
 }
 
 bool thread_leave_wait(struct core *core, struct thread *thread)
@@ -313,39 +321,64 @@ bool thread_leave_wait(struct core *core, struct thread *thread)
     return true;
 }
 
-/* The queue that the thread stands in, locked by *lock, or NULL. */
-static struct wait_queue *queue_lock(struct thread *thread, struct lock **lock)
+static void set_in_queue(struct wait_queue *queue, struct thread *thread, uint8_t priority)
 {
-    struct object *object = __atomic_load_n(&thread->waits_on, __ATOMIC_ACQUIRE);
-    struct thread *server = __atomic_load_n(&thread->server, __ATOMIC_ACQUIRE);
-    bool answer = waits_for_answer(thread);
-
-    if (!object || (answer && !server)) {
-        return NULL;
+    if (queue) {
+        wait_queue_remove(queue, thread);
     }
-    *lock = answer ? &server->object.lock : &object->lock;
-    lock_acquire(*lock);
-    if (answer ? thread->server == server && server->caller != thread
-               : thread->waits_on == object) {
-        return answer ? &server->saved_callers : queue_in(thread, object);
+    thread->priority = priority;
+    if (queue) {
+        wait_queue_insert(queue, thread);
     }
-    lock_release(*lock);
-    return NULL;
 }
 
+/* False, here and below: it does not wait there any more. */
+static bool set_under_server(struct thread *thread, struct thread *server, uint8_t priority)
+{
+    lock_acquire(&server->object.lock);
+    bool waits = thread->server == server;
+
+    if (waits) {
+        set_in_queue(server->caller == thread ? NULL : &server->saved_callers, thread, priority);
+    }
+    lock_release(&server->object.lock);
+    return waits;
+}
+
+static bool set_under_object(struct thread *thread, struct object *object, uint8_t priority)
+{
+    lock_acquire(&object->lock);
+    bool waits = thread->waits_on == object;
+
+    if (waits) {
+        set_in_queue(queue_in(thread, object), thread, priority);
+    }
+    lock_release(&object->lock);
+    return waits;
+}
+
+/*
+ * A queue is ordered by priority, and another core may just be taking the thread out of one or putting
+ * it into the next one; one that it has claimed is left to it, and looked at again after that.
+ */
 void thread_set_effective(struct core *core, struct thread *thread, uint8_t priority)
 {
-    struct lock *lock;
-    struct wait_queue *queue = queue_lock(thread, &lock);
+    uint8_t state;
 
-    if (!queue) {
-        sched_set_priority(core, thread, priority);
-        return;
-    }
-    wait_queue_remove(queue, thread);
-    thread->priority = priority;
-    wait_queue_insert(queue, thread);
-    lock_release(lock);
+    do {
+        state = __atomic_load_n(&thread->state, __ATOMIC_ACQUIRE);
+        struct object *object = __atomic_load_n(&thread->waits_on, __ATOMIC_ACQUIRE);
+        struct thread *server = __atomic_load_n(&thread->server, __ATOMIC_ACQUIRE);
+
+        if (waits_for_answer(thread) ? server && set_under_server(thread, server, priority)
+                                     : object && set_under_object(thread, object, priority)) {
+            return;
+        }
+        if (thread_claim_wish(thread, CLAIM_PRIORITY)) {
+            return;
+        }
+    } while (__atomic_load_n(&thread->state, __ATOMIC_ACQUIRE) != state);
+    sched_set_priority(core, thread, priority);
 }
 
 bool endpoint_destroy(struct core *core, struct thread *self, struct object *object)

@@ -26,7 +26,6 @@ static bool give_to_receiver(struct core *core, struct thread *thread, uint64_t 
 
     if (waits) {
         wait_queue_remove(&((struct endpoint *)object)->receivers, thread);
-        thread->waits_on = NULL;
         thread_claim(core, thread);
     }
     lock_release(&object->lock);
@@ -38,40 +37,75 @@ static bool give_to_receiver(struct core *core, struct thread *thread, uint64_t 
     return waits;
 }
 
-void notification_signal(struct core *core, struct notification *notification, uint64_t bits)
+/* The bound thread, if it stands in an endpoint's queue of receivers; that may end any moment. */
+static struct thread *receiver_of(const struct notification *notification)
 {
-    struct thread *waiter = NULL, *receiver = NULL;
+    struct thread *bound = notification->bound;
 
-    lock_acquire(&notification->object.lock);
-    bits |= notification->bits;
-    if (notification->waiters.head) {
-        waiter = wait_queue_pop(&notification->waiters);
-        waiter->waits_on = NULL;
-        thread_claim(core, waiter);
-    } else if (notification->bound && notification->bound->state == THREAD_RECEIVING) {
-        receiver = notification->bound;
-    }
-    notification->bits = waiter || receiver ? 0 : bits;
-    lock_release(&notification->object.lock);
-    if (waiter) {
-        waiter->frame.rdx = bits;
-        thread_wake(core, waiter, E_OK);
-    } else if (receiver && !give_to_receiver(core, receiver, bits)) {
-        __atomic_fetch_or(&notification->bits, bits,
-                          __ATOMIC_ACQ_REL); /* its next receive sees them */
-    }
+    return bound && bound->state == THREAD_RECEIVING &&
+                   __atomic_load_n(&bound->waits_on, __ATOMIC_ACQUIRE)
+               ? bound
+               : NULL;
 }
 
+/*
+ * Bits that the receiver could not take after all are offered again: either it has left the queue by
+ * now, and its next receive looks at them, or it is back already, and has looked too early.
+ */
+void notification_signal(struct core *core, struct notification *notification, uint64_t bits)
+{
+    struct thread *waiter, *receiver;
+
+    do {
+        waiter = receiver = NULL;
+        lock_acquire(&notification->object.lock);
+        bits |= notification->bits;
+        if (bits && notification->waiters.head) {
+            waiter = wait_queue_pop(&notification->waiters);
+            thread_claim(core, waiter);
+        } else if (bits) {
+            receiver = receiver_of(notification);
+        }
+        notification->bits = waiter || receiver ? 0 : bits;
+        lock_release(&notification->object.lock);
+        if (waiter) {
+            waiter->frame.rdx = bits;
+            thread_wake(core, waiter, E_OK);
+        }
+    } while (receiver && !give_to_receiver(core, receiver, bits));
+}
+
+/* Under the lock. */
 static uint64_t take(struct notification *notification)
 {
-    return __atomic_exchange_n(&notification->bits, 0, __ATOMIC_ACQ_REL);
+    uint64_t bits = notification->bits;
+
+    notification->bits = 0;
+    return bits;
 }
 
 uint64_t notification_take_bound(struct thread *self)
 {
     struct notification *bound = self->bound;
+    uint64_t bits;
 
-    return bound && bound->bits ? take(bound) : 0;
+    if (!bound || !bound->bits) {
+        return 0;
+    }
+    lock_acquire(&bound->object.lock);
+    bits = take(bound);
+    lock_release(&bound->object.lock);
+    return bits;
+}
+
+/* Whoever signals after this one had the lock finds self in its queue; before, its bits are here. */
+void notification_offer_bound(struct core *core, struct thread *self)
+{
+    struct notification *bound = self->bound;
+
+    if (bound) {
+        notification_signal(core, bound, 0);
+    }
 }
 
 int notification_bind(struct notification *notification, struct thread *thread)
@@ -92,18 +126,29 @@ int notification_bind(struct notification *notification, struct thread *thread)
     return error;
 }
 
+/* Both may end at the same time, on two cores. */
+static void unbind(struct notification *notification, struct thread *thread)
+{
+    lock_acquire(&notification->object.lock);
+    bool bound = notification->bound == thread && thread->bound == notification;
+
+    if (bound) {
+        notification->bound = NULL;
+        thread->bound = NULL;
+    }
+    lock_release(&notification->object.lock);
+    if (bound) {
+        object_unref(&notification->object);
+    }
+}
+
 void notification_unbind(struct thread *thread)
 {
-    struct notification *bound = thread->bound;
+    struct notification *bound = __atomic_load_n(&thread->bound, __ATOMIC_ACQUIRE);
 
-    if (!bound) {
-        return;
+    if (bound) {
+        unbind(bound, thread);
     }
-    lock_acquire(&bound->object.lock);
-    bound->bound = NULL;
-    lock_release(&bound->object.lock);
-    thread->bound = NULL;
-    object_unref(&bound->object);
 }
 
 void notification_watch_end(struct core *core, struct notification **watcher, uint64_t bits)
@@ -117,27 +162,36 @@ void notification_watch_end(struct core *core, struct notification **watcher, ui
     }
 }
 
+static struct thread *first_waiter(struct core *core, struct notification *notification)
+{
+    struct thread *waiter = NULL;
+
+    lock_acquire(&notification->object.lock);
+    if (notification->waiters.head) {
+        waiter = wait_queue_pop(&notification->waiters);
+        thread_claim(core, waiter);
+    }
+    lock_release(&notification->object.lock);
+    return waiter;
+}
+
 bool notification_destroy(struct core *core, struct thread *self, struct object *object)
 {
     struct notification *notification = (struct notification *)object;
 
     (void)self;
-    if (notification->bound) {
-        notification_unbind(notification->bound);
-    }
-    while (notification->waiters.head) {
-        lock_acquire(&object->lock);
-        struct thread *waiter = wait_queue_pop(&notification->waiters);
+    struct thread *thread = __atomic_load_n(&notification->bound, __ATOMIC_ACQUIRE);
 
-        waiter->waits_on = NULL;
-        thread_claim(core, waiter);
-        lock_release(&object->lock);
-        thread_wait_failed(core, waiter, E_DEAD);
-        if (preemption_wanted(core)) {
-            return false;
-        }
+    if (thread) {
+        unbind(notification, thread);
     }
-    return true;
+    do {
+        thread = first_waiter(core, notification);
+        if (thread) {
+            thread_wait_failed(core, thread, E_DEAD);
+        }
+    } while (thread && !preemption_wanted(core));
+    return thread == NULL;
 }
 
 int64_t sys_notification_create(struct core *core, struct thread *self)

@@ -19,11 +19,10 @@ void notification_signal(struct core *core, struct notification *notification, u
 /* The end of what `*watcher` watches: signal it and let it go. */
 void notification_watch_end(struct core *core, struct notification **watcher, uint64_t bits);
 
-/*
- * For receive: take the bits of the notification that self is bound to, 0 = none. To be called once
- * before self stands in the endpoint's queue and, with several cores, once after.
- */
+/* For receive: take the bits of the notification that self is bound to, 0 = none. */
 uint64_t notification_take_bound(struct thread *self);
+/* Once self stands in the endpoint's queue: bits that have come meanwhile end its wait. */
+void notification_offer_bound(struct core *core, struct thread *self);
 /* E_BUSY: either has a binding already. */
 int notification_bind(struct notification *notification, struct thread *thread);
 /* The thread's binding goes, either side ending. */

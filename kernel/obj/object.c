@@ -45,6 +45,19 @@ void object_ref(struct object *object)
     __atomic_fetch_add(&object->references, 1, __ATOMIC_RELAXED);
 }
 
+bool object_try_ref(struct object *object)
+{
+    uint32_t references = __atomic_load_n(&object->references, __ATOMIC_RELAXED);
+
+    do {
+        if (references == 0) {
+            return false;
+        }
+    } while (!__atomic_compare_exchange_n(&object->references, &references, references + 1, true,
+                                          __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
+    return true;
+}
+
 struct object *object_free(struct object *object)
 {
     struct quota *quota = object->quota;

@@ -52,6 +52,8 @@ struct object_ops {
 /* Start an object whose memory kmem_alloc() gave; it has one reference, the capabilities'. */
 void object_init(struct object *object, enum object_type type, struct quota *quota);
 void object_ref(struct object *object);
+/* For a pointer without a reference, followed while the memory is still kept: false = it has ended. */
+bool object_try_ref(struct object *object);
 /* Drop a reference; the last one frees the object's memory and gives it back to its account. */
 void object_unref(struct object *object);
 /* Free its memory, once nobody can be looking at it (grace.h). Returns its account, to be unref'd. */

@@ -55,7 +55,6 @@ static struct thread *take(struct core *core, struct reply *reply)
 
     reply->caller = NULL;
     if (caller) {
-        caller->waits_on = NULL;
         thread_claim(core, caller);
     }
     lock_release(&reply->object.lock);
@@ -89,6 +88,26 @@ bool reply_destroy(struct core *core, struct thread *self, struct object *object
     return true;
 }
 
+/*
+ * The capability is there already: others of this space may have used it, or deleted it, but as long
+ * as the reply is not dying, whatever ends it will find the caller.
+ */
+static void save(struct thread *self, struct reply *reply)
+{
+    lock_acquire(&self->object.lock);
+    struct thread *caller = self->caller; /* it may have given up meanwhile */
+
+    lock_acquire(&reply->object.lock);
+    if (caller && !reply->object.dying) {
+        reply->caller = caller;
+        caller->waits_on = &reply->object;
+        wait_queue_insert(&self->saved_callers, caller);
+        self->caller = NULL;
+    }
+    lock_release(&reply->object.lock);
+    lock_release(&self->object.lock);
+}
+
 int64_t sys_reply_save(struct core *core, struct thread *self)
 {
     struct quota *quota = cap_object(self->space, ARG0(self), RIGHT_QUOTA_USE);
@@ -109,17 +128,8 @@ int64_t sys_reply_save(struct core *core, struct thread *self)
     object_init(&reply->object, OBJ_REPLY, quota);
     int64_t error = cap_publish(self, &reply->object);
 
-    if (error) {
-        return error;
+    if (!error) {
+        save(self, reply);
     }
-    lock_acquire(&self->object.lock);
-    caller = self->caller; /* it may have given up meanwhile */
-    if (caller) {
-        reply->caller = caller;
-        caller->waits_on = &reply->object;
-        wait_queue_insert(&self->saved_callers, caller);
-        self->caller = NULL;
-    }
-    lock_release(&self->object.lock);
-    return E_OK;
+    return error;
 }

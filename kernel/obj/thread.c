@@ -186,8 +186,12 @@ bool thread_quit(struct core *core, struct thread *self, struct thread *thread)
         self->flags |= THREAD_FLAG_URGENT;
         return false;
     }
-    if (!leave_callers(core, thread) || !thread_leave_wait(core, thread)) {
+    if (!leave_callers(core, thread)) {
         return false;
+    }
+    if (!thread_leave_wait(core, thread)) {
+        ipc_ask_to_leave(thread, CLAIM_CANCEL);
+        return false; /* the other core's mail is on its way */
     }
     if (thread == self) {
         self->flags |= THREAD_FLAG_ENDING;

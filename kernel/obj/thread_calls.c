@@ -116,7 +116,7 @@ int64_t sys_thread_resume(struct core *core, struct thread *self)
     }
     thread->flags &= (uint16_t)~THREAD_FLAG_SUSPENDED;
     if (thread->state == THREAD_READY) {
-        sched_enqueue(core, thread);
+        sched_ready(core, thread);
     }
     return E_OK;
 }
@@ -162,7 +162,7 @@ int64_t sys_thread_set_affinity(struct core *core, struct thread *self)
     if (error) {
         return error;
     }
-    if (id != CORE_ANY && (id >= MAX_CORES || !smp_core_present((unsigned)id))) {
+    if (id != CORE_ANY && (id >= MAX_CORES || !(smp_online() >> id & 1))) {
         return E_INVAL;
     }
     thread->core_wish = (uint8_t)id;
@@ -181,6 +181,14 @@ int64_t sys_thread_set_affinity(struct core *core, struct thread *self)
     return E_OK;
 }
 
+/* Between two cores it is as good as ready. */
+static uint8_t state_seen(const struct thread *thread)
+{
+    return thread->object.dying                ? THREAD_DEAD
+           : thread->state == THREAD_MOVING ? THREAD_READY
+                                            : thread->state;
+}
+
 int64_t sys_thread_info(struct core *core, struct thread *self)
 {
     struct thread *thread;
@@ -193,7 +201,7 @@ int64_t sys_thread_info(struct core *core, struct thread *self)
     uint64_t running = thread == self ? clock_now() - core->switched_in : 0;
 
     info = (struct thread_info){
-        .state = thread->object.dying ? THREAD_DEAD : thread->state,
+        .state = state_seen(thread),
         .priority = thread->priority,
         .base_priority = thread->base_priority,
         .ceiling = thread->ceiling,
@@ -269,6 +277,9 @@ int64_t sys_thread_cancel(struct core *core, struct thread *self)
     case THREAD_SLEEPING:
     case THREAD_COPYING:
         if (!thread_leave_wait(core, thread)) {
+            if (ipc_ask_to_leave(thread, CLAIM_CANCEL)) {
+                return E_OK; /* its partner's core will see to it */
+            }
             return E_BUSY; /* too late: its wait has just ended */
         }
         thread_wake(core, thread, E_CANCELED);

@@ -122,7 +122,7 @@ def test_where_a_thread_may_begin(agent: Agent, looper: Victim) -> None:
 
 def test_affinity(agent: Agent, looper: Victim) -> None:
     assert agent.call("thread_set_affinity", looper.thread, 0) == 0
-    for core in (64, 255, 256, FOREVER):
+    for core in (1, 63, 64, 254, 256, FOREVER):
         assert agent.call("thread_set_affinity", looper.thread, core) == E["INVAL"]
 
 
