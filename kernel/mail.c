@@ -73,8 +73,11 @@ static void finish_wait(struct core *core, struct thread *thread, uint32_t messa
     } else if (message & MAIL_FAIL) {
         thread_wait_failed(core, thread, result);
     } else {
-        fault_forget(thread);
-        thread->flags &= (uint16_t) ~(THREAD_FLAG_CALL | THREAD_FLAG_REPLIES);
+        if (thread->state == THREAD_FAULTED) {
+            fault_forget(thread); /* it may be in the middle of a call, and goes on with that */
+        } else {
+            thread->flags &= (uint16_t)~THREAD_FLAG_CALL;
+        }
         thread_wake(core, thread, result);
     }
     if (thread->space) {
