@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Random sequences of operations in the running guest, compared with meetings_model.py step by step."""
+"""Random sequences of operations in the running guest, each compared with the model."""
 
 from __future__ import annotations
 
