@@ -104,6 +104,11 @@ class Agent:
         space, thread, quota, *_ = self._done(f"own {worker}").words
         return space, thread, quota
 
+    def hardware(self) -> tuple[int, int, int]:
+        """The agent's interrupt lines, I/O ports and device memory."""
+        *_, lines, ports, memory = self._done("own 0").words
+        return lines, ports, memory
+
     def start(self, name: str, *arguments: int, worker: int = 0) -> Result | None:
         """Make a system call; None if it blocks."""
         return self._job(f"sys {worker} {name} " + " ".join(map(str, arguments)))

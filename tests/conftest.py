@@ -40,12 +40,14 @@ def guest_of() -> GuestOf:
         name = f"{chosen['entry']}-{chosen['nmi']}-{'debug' if chosen['debug'] else 'release'}"
         build = TOP / "build" / (name + ("-clang" if chosen["toolchain"] == "clang" else ""))
         kernel, init = build / "kernel.elf", TOP / "build/user/init.elf"
+        program = str(options.get("append", "")).partition("run=")[2].partition(" ")[0]
+        user = (TOP / f"build/user/{program}.elf",) if program else ()
         spec: dict[str, Any] = {"kernel": kernel, "initrd": init}
         if options.get("boot") in (BootWay.ISO_BIOS, BootWay.ISO_UEFI):
             spec = {"cdrom": build / "onestack.iso"}
         spec |= {key: value for key, value in options.items() if key not in VARIANT}
         ready = spec.pop("ready", "")
-        return Guest(MachineSpec(**spec), (kernel, init), ready)
+        return Guest(MachineSpec(**spec), (kernel, *(user or (init,))), ready)
 
     return make
 

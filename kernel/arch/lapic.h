@@ -11,6 +11,7 @@
 #define LAPIC_TASK_PRIORITY 0x080
 #define LAPIC_EOI           0x0b0
 #define LAPIC_SPURIOUS      0x0f0
+#define LAPIC_IN_SERVICE    0x100 /* eight registers, 16 bytes apart, a bit for each vector */
 #define LAPIC_ERROR         0x280
 #define LAPIC_ICR_LOW       0x300
 #define LAPIC_ICR_HIGH      0x310
@@ -61,6 +62,12 @@ static inline void lapic_write(uint32_t reg, uint32_t value)
 static inline void lapic_eoi(void)
 {
     lapic_write(LAPIC_EOI, 0);
+}
+
+/* Delivered and not yet acknowledged? The spurious vector is never, unless somebody sent it. */
+static inline bool lapic_in_service(unsigned vector)
+{
+    return lapic_read(LAPIC_IN_SERVICE + vector / 32 * 16) >> vector % 32 & 1;
 }
 
 /*

@@ -19,7 +19,7 @@ void kintr_handler(struct core *core, unsigned inum, unsigned nested)
 {
     core->irq_count++;
     core->irq_nested += nested;
-    if (inum == VECTOR_SPURIOUS) {
+    if (inum == VECTOR_SPURIOUS && !lapic_in_service(inum)) {
         return;
     }
     if (inum == VECTOR_TIMER) {

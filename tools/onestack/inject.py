@@ -9,7 +9,7 @@ several ways to inject do nothing, silently, if the guest is not ready for them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from onestack.cpu import gate_address, ioapic_vector, lint1_is_nmi
 from onestack.deadline import Deadline
@@ -157,8 +157,13 @@ class SerialInput(_Pin):
 
 @dataclass(frozen=True)
 class SendKey(_Pin):
-    """A key on the PS/2 keyboard, by QEMU's name for it (`a`, `ret`, `ctrl`)."""
+    """A key on the PS/2 keyboard, by QEMU's name for it (`a`, `ret`, `ctrl`).
 
+    QEMU drops what is typed while the machine stands still, so it does not strike at an exact
+    instruction: it is typed just after the machine has gone on.
+    """
+
+    live: ClassVar[bool] = True
     key: str = "a"
     pin: int = KEYBOARD_PIN
     name: str = "key"
@@ -178,6 +183,11 @@ class Powerdown(_Pin):
     def fire(self, machine: Machine) -> None:
         """Press it."""
         machine.qmp.execute("system_powerdown")
+
+
+def _live(event: Injection) -> bool:
+    """Whether it can only be made pending while the machine runs."""
+    return getattr(event, "live", False)
 
 
 @dataclass(frozen=True)
@@ -255,7 +265,8 @@ class Injector:
         hidden = machine.gdb.breakpoints & {before.pc} - {handler}
         for address in hidden:
             machine.gdb.remove_breakpoint(address)
-        event.fire(machine)
+        if not _live(event):
+            event.fire(machine)
         try:
             registers = self._arrival(event, handler, deadline)
         finally:
@@ -268,10 +279,15 @@ class Injector:
     def _arrival(self, event: Injection, handler: int, deadline: Deadline) -> Registers:
         """Let the machine go until the event's CPU is at the handler."""
         gdb = self.machine.gdb
+        if gdb.registers(event.cpu).pc == handler:  # of the one before, which holds this one back
+            gdb.set_step_mode(Step.HOLD_ALL)
+            gdb.step_over(event.cpu)
         mine = handler not in gdb.breakpoints
         gdb.set_breakpoint(handler)
         try:
             gdb.cont()
+            if _live(event):
+                event.fire(self.machine)
             stop = gdb.wait_stop(deadline, f"arrival of {event.name}")
         except DeadlineError as error:
             gdb.interrupt()

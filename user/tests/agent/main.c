@@ -14,7 +14,8 @@
  *                                 `from`, `to` (after `size`): buffers other than the worker's own;
  *                                 `info`: more bits of the descriptor
  *   peek K ADDRESS, poke K ADDRESS VALUE
- *   own K                         words 0-2: its space, thread, quota as it names them
+ *   own K                         words: its space, thread, quota, and what it has of interrupt
+ *                                 lines, I/O ports and device memory, as it names them
  *   poll K                        has it come back?
  *   quit STATUS
  *

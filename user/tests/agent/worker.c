@@ -75,7 +75,9 @@ void job_run(struct job *job)
         break;
     case JOB_OWN:
         job->result = (struct result){0, 0};
-        job->words = (struct words){.word = {own.space, own.thread, own.quota}};
+        job->words = (struct words){.word = {own.space, own.thread, own.quota,
+                                             own.grants[GRANT_IRQS], own.grants[GRANT_IOPORTS],
+                                             own.grants[GRANT_DEVICE_MEMORY]}};
         break;
     case JOB_NONE:
         break;

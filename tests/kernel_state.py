@@ -28,6 +28,7 @@ STACK_TOPS = {
 }
 LAST_STACK = max(STACK_TOPS.values())
 CANARY = b"kcatseno"  # THREAD_CANARY, as it lies in memory
+TSS_HARDWARE_OFFSET = 4  # kernel/arch/segments.h
 USER_STATE = 0
 PACKET = 0x700  # bytes that one gdb packet brings
 
@@ -41,6 +42,7 @@ class Core:
     pending: int
     irq_pending: int
     rsp0: int
+    irqs: int
     nmis: int
     nmis_worked: int
     mchecks: int
@@ -70,6 +72,10 @@ class KernelState:
         """Of struct core."""
         return CORE_AREAS + cpu * CORE_AREA_SIZE
 
+    def tss_address(self, cpu: int) -> int:
+        """Of the part of struct tss that the CPU knows."""
+        return self.core_address(cpu) + self.structs.offset("core", "tss") + TSS_HARDWARE_OFFSET
+
     def core(self, machine: Machine, cpu: int = 0) -> Core:
         """Read struct core, and the log of machine checks that it points to."""
         address = self.core_address(cpu)
@@ -87,6 +93,7 @@ class KernelState:
             pending=value("pending"),
             irq_pending=value("irq_pending"),
             rsp0=value("tss.rsp0"),
+            irqs=value("irq_count"),
             nmis=value("nmi_count"),
             nmis_worked=value("nmi_worked"),
             mchecks=int.from_bytes(log[:8], "little"),
