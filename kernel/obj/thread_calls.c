@@ -184,7 +184,7 @@ int64_t sys_thread_set_affinity(struct core *core, struct thread *self)
 /* Between two cores it is as good as ready. */
 static uint8_t state_seen(const struct thread *thread)
 {
-    return thread->object.dying                ? THREAD_DEAD
+    return thread->object.dying             ? THREAD_DEAD
            : thread->state == THREAD_MOVING ? THREAD_READY
                                             : thread->state;
 }

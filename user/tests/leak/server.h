@@ -19,7 +19,7 @@ struct server {
     cap_t paged, page; /* as pager: memory to supply, and what to copy */
 };
 
-/* A thread's function: never returns. */
-void serve(void *server);
+/* A thread's function, with a struct server: never returns. */
+void serve(void *argument);
 
 #endif
