@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import termios
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -353,9 +354,11 @@ def _sweep_text(results: Sequence[campaign.PartResult], symbolizer: Symbolizer) 
     for result in results:
         outcomes = ", ".join(f"{count} {name}" for name, count in result.outcomes().items())
         lines.append(f"{result.part.key}: {len(result.cells)} boundaries: {outcomes or 'none'}")
-        for cell in (*result.failures, *result.unreached):
+        for cell in result.failures:
             where = symbolizer.images.name(cell.boundary.address)
-            lines.append(f"  {where}: {cell.outcome or 'not judged'}: {cell.detail}")
+            lines.append(f"  {where}: {cell.outcome}: {cell.detail}")
+        for reason, count in Counter(cell.detail for cell in result.unreached).items():
+            lines.append(f"  not judged: {count} boundaries: {reason}")
     said = dict.fromkeys(text for result in results for text in result.assumptions)
     return "\n".join([*lines, *(f"assumed: {text}" for text in said)])
 

@@ -21,6 +21,7 @@ from typing import Self
 
 from onestack import exitcodes
 from onestack.console import DEFAULT_BAD_PATTERNS, BadPattern, Console
+from onestack.coverage import plugin_arguments
 from onestack.deadline import Deadline
 from onestack.errors import Failure, GuestError, OnestackError, UsageError
 from onestack.gdbstub import GdbStub, Stop
@@ -205,6 +206,7 @@ class Machine:
             out += ["-chardev", f"socket,id={name},fd={self._ends.pair(name)}"]
         out += ["-serial", "chardev:console", "-mon", "chardev=qmp,mode=control"]
         out += ["-gdb", "chardev:gdb", "-S", "-d", "cpu_reset", "-D", str(self.folder / "qemu.log")]
+        out += plugin_arguments(self.spec.kernel)
         if self.spec.snapshots:
             disk = self.folder / "snapshots.qcow2"
             _make_qcow2(disk)

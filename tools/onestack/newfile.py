@@ -16,6 +16,8 @@ from onestack.scout import KILLED, PANIC, Findings, Site, boot_and_look, console
 
 LOOK = 20.0  # seconds that the guest is watched for
 MOST_PATHS = 4
+# Addresses and stacks that are the same in every boot.
+LINUX_OPTIONS = ("console=ttyS0", "nokaslr", "norandmaps", "randomize_kstack_offset=off")
 
 Ask = Callable[[str], str]  # a question -> an answer; empty: the default
 
@@ -36,7 +38,7 @@ class Answers:
 def first_answers(spec: MachineSpec, elfs: Sequence[Path], look: float = LOOK) -> Answers:
     """What can be known without asking. `look` 0: do not boot the guest."""
     if spec.kernel and is_linux(spec.kernel):
-        extra = [word for word in ("nokaslr", "console=ttyS0") if word not in spec.append]
+        extra = [word for word in LINUX_OPTIONS if word not in spec.append.split()]
         spec = replace(spec, append=" ".join([spec.append, *extra]).strip())
         killed: tuple[str, ...] = (r"segfault at [^\n]*\n", r"traps: [^\n]*\n")
     else:

@@ -149,12 +149,12 @@ def _stack(stack: StackShown) -> Text:
     text = Text()
     text.append(f"{stack.name}{' (live)' if stack.live else ''}", LIVE if stack.live else "bold")
     words = stack.words
-    if not stack.live and not any(word.label or word.fresh for word in words):
+    whole = stack.live or stack.named
+    if not whole and not any(word.fresh for word in words):
         text.append("  nothing new", "dim")
         return text
-    labelled = any(word.label for word in words)
     for word in words:
-        if stack.live or word.fresh or labelled:
+        if whole or word.fresh:
             mark = "->" if word.here else "  "
             line = f"\n{mark} {word.address & 0xFFFFFFFFFF:010x}  {word.value:016x} {word.label}"
             text.append(line, FRESH if word.fresh else "")

@@ -90,10 +90,11 @@ class Word:
 
 @dataclass(frozen=True)
 class StackShown:
-    """A stack as it is shown: its words from the lowest address that matters to the top."""
+    """A stack as it is shown: its words up to the top. `named`: they have names of their own."""
 
     name: str
     live: bool
+    named: bool
     words: tuple[Word, ...]
 
 
@@ -242,7 +243,7 @@ class Stepper:
             live = stack.holds(sp)
             words = self._words(stack, sp, live=live)
             memory |= {word.address: word.value for word in words}
-            shown.append(StackShown(stack.name, live, words))
+            shown.append(StackShown(stack.name, live, bool(stack.labels), words))
         self._memory = memory
         return tuple(shown)
 

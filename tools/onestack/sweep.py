@@ -322,7 +322,7 @@ class Sweeper:
             if not first and registers.pc in self._ends:
                 raise UnreachedError(
                     f"the path ended before visit {boundary.hit} of it",
-                    "If other paths come by its start too, say what comes `after`",
+                    "Is the path the same in every boot? Do others share its start (`after`)?",
                 )
             first = False
             missing = boundary.hit - hits

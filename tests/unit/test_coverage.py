@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+"""Coverage: from a plugin's counts to lines, and what machines are given."""
+
+from __future__ import annotations
+
+from array import array
+from pathlib import Path
+
+import pytest
+
+from conftest import TOY, toy_spec
+from onestack import coverage
+from onestack.elf import Image, Images
+from onestack.errors import UsageError
+
+
+def counts(folder: Path, name: str, addresses: list[int], cpus: tuple[int, ...] = (5,)) -> None:
+    """A file as the plugin leaves it."""
+    code = coverage.code_range(Image(TOY))
+    words = [0] * (coverage.HEAD + len(code))
+    words[0], words[1] = code.start, code.stop
+    words[2 : 2 + len(cpus)] = cpus
+    for address in addresses:
+        words[coverage.HEAD + address - code.start] = 3
+    (folder / name).write_bytes(array("Q", words).tobytes())
+
+
+def test_lines_of_several_machines_together(tmp_path: Path) -> None:
+    images = Images.load(TOY)
+    first, second = (images.resolve(f"syscall_entry{at}") for at in ("", "+0x3"))
+    counts(tmp_path, "17", [first])
+    counts(tmp_path, "18", [second], (7, 0, 9))
+    (tmp_path / "index.html").write_text("not a count")
+    measured = coverage.measure(TOY, tmp_path)
+    [(file, lines)] = measured.files.items()
+    assert file.endswith("toy.S")
+    assert measured.hit == 2
+    reached = [number for number, done in lines.items() if done]
+    assert reached[1] == reached[0] + 1  # swapgs, and the mov after it
+    assert coverage.instruction_counts(tmp_path / "18") == [7, 0, 9]
+    coverage.write_html(measured, tmp_path / "index.html")
+    assert 'class="y"' in (tmp_path / "index.html").read_text()
+
+
+def test_counts_of_another_kernel_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "9").write_bytes(array("Q", [0] * coverage.HEAD).tobytes())
+    with pytest.raises(UsageError, match="is of another kernel"):
+        coverage.measure(TOY, tmp_path)
+
+
+def test_only_machines_of_that_kernel_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert coverage.plugin_arguments(toy_spec().kernel) == []
+    monkeypatch.setenv(coverage.VARIABLE, f"/p.so\n{TOY.resolve()}\n/folder")
+    [option, words] = coverage.plugin_arguments(TOY)
+    assert option == "-plugin"
+    assert words.startswith("/p.so,out=/folder,from=0x2")
+    assert coverage.plugin_arguments(Path("/other")) == []

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: MIT
+"""Which lines of a kernel a run of tests has executed, by a TCG plugin that counts in each QEMU.
+
+`python -m onestack.coverage run PLUGIN KERNEL FOLDER -- COMMAND...` runs a command; every machine
+in it that boots KERNEL counts into FOLDER. `... report KERNEL FOLDER` writes index.html there.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import subprocess
+import sys
+from array import array
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from onestack.elf import Image, Images
+from onestack.errors import UsageError
+from onestack.symbolize import Symbolizer
+
+VARIABLE = "ONESTACK_COVERAGE"  # plugin, kernel, folder; separated by newlines
+MAX_CPUS = 256
+HEAD = 2 + MAX_CPUS  # 64-bit words before the counts of addresses
+
+
+def code_range(image: Image) -> range:
+    """The executable segment with the most code: a kernel's text."""
+    start, content = max(image.code(), key=lambda part: len(part[1]))
+    return range(start, start + len(content))
+
+
+def plugin_arguments(kernel: Path | None) -> list[str]:
+    """What QEMU must be given for a machine with this kernel, if coverage is wanted of it."""
+    wanted = os.environ.get(VARIABLE, "").split("\n")
+    if len(wanted) != 3 or kernel is None or str(kernel.resolve()) != wanted[1]:
+        return []
+    code = code_range(Image(kernel))
+    return ["-plugin", f"{wanted[0]},out={wanted[2]},from={code.start:#x},to={code.stop:#x}"]
+
+
+def instruction_counts(file: Path) -> list[int]:
+    """Instructions that each vCPU of one machine has executed, by a file of the plugin's."""
+    words = array("Q", file.read_bytes()[: HEAD * 8])
+    counts = list(words[2:])
+    while counts and not counts[-1]:
+        counts.pop()
+    return counts
+
+
+def executed(folder: Path, code: range) -> set[int]:
+    """Addresses that any machine has executed."""
+    found: set[int] = set()
+    for file in folder.iterdir():
+        if not file.name.isdigit():
+            continue
+        words = array("Q", file.read_bytes())
+        if words[0] != code.start or words[1] != code.stop:
+            raise UsageError(f"{file} is of another kernel", "Empty the folder")
+        found.update(words[0] + i for i, count in enumerate(words[HEAD:]) if count)
+    return found
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Lines with code by file: executed or not."""
+
+    files: Mapping[str, Mapping[int, bool]]
+
+    @property
+    def total(self) -> int:
+        """How many lines have code."""
+        return sum(map(len, self.files.values()))
+
+    @property
+    def hit(self) -> int:
+        """How many of them were executed."""
+        return sum(sum(lines.values()) for lines in self.files.values())
+
+    @property
+    def percent(self) -> float:
+        """Lines executed in percent."""
+        return 100 * self.hit / self.total if self.total else 0.0
+
+
+def measure(kernel: Path, folder: Path) -> Coverage:
+    """Map what was executed to lines. A line is executed if any of its instructions is."""
+    image = Image(kernel)
+    symbolizer = Symbolizer(Images([image]))
+    code = code_range(image)
+    addresses = executed(folder, code)
+    files: dict[str, dict[int, bool]] = defaultdict(dict)
+    starts = [s.address for s in image.symbols if s.code and s.address in code]
+    for start, stop in zip(starts, [*starts[1:], code.stop], strict=True):
+        for instruction in image.disassemble(start, stop):
+            source = symbolizer.line(instruction.address)
+            if source:
+                lines = files[source.file]
+                done = instruction.address in addresses
+                lines[source.line] = lines.get(source.line, False) or done
+    return Coverage({name: dict(sorted(files[name].items())) for name in sorted(files)})
+
+
+STYLE = (
+    "body{font:14px system-ui;margin:2em}pre{margin:0}.y{background:#d7f0d7}.n{background:#f6c6c6}"
+    "td{padding:0 1em}summary{cursor:pointer}"
+)
+
+
+def write_html(coverage: Coverage, path: Path) -> None:
+    """One page: a table of the files, each file's source with its lines marked."""
+    parts = [f"<!doctype html><meta charset=utf-8><title>coverage</title><style>{STYLE}</style>"]
+    parts.append(f"<h1>{coverage.percent:.1f} % of {coverage.total} lines</h1>")
+    for name, lines in coverage.files.items():
+        done = sum(lines.values())
+        parts.append(f"<details><summary>{done} of {len(lines)}: {html.escape(name)}</summary>")
+        parts.append(f"<pre>{_source(Path(name), lines)}</pre></details>")
+    path.write_text("\n".join(parts), encoding="utf-8")
+
+
+def _source(file: Path, lines: Mapping[int, bool]) -> str:
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return "(source not found)"
+    rows = []
+    for number, line in enumerate(text, 1):
+        mark = {True: "y", False: "n", None: ""}[lines.get(number)]
+        rows.append(f'<span class="{mark}">{number:5} {html.escape(line)}</span>')
+    return "\n".join(rows)
+
+
+def never(coverage: Coverage) -> list[str]:
+    """Ranges of lines that were never reached, `file:first-last`."""
+    found = []
+    for name, lines in coverage.files.items():
+        first = last = None
+        for number, done in [*lines.items(), (0, True)]:
+            if not done:
+                first, last = first or number, number
+            elif first:
+                found.append(f"{name}:{first}" + (f"-{last}" if last != first else ""))
+                first = None
+    return found
+
+
+def main(words: Sequence[str]) -> int:
+    """See the module's text."""
+    if words[:1] == ["run"] and words[4:5] == ["--"]:
+        plugin, kernel, folder = (Path(word).resolve() for word in words[1:4])
+        folder.mkdir(parents=True, exist_ok=True)
+        env = {**os.environ, VARIABLE: f"{plugin}\n{kernel}\n{folder}"}
+        return subprocess.run(words[5:], env=env, check=False).returncode
+    if words[:1] == ["report"] and len(words) == 3:
+        kernel, folder = Path(words[1]), Path(words[2])
+        coverage = measure(kernel, folder)
+        write_html(coverage, folder / "index.html")
+        print("\n".join(f"never reached: {place}" for place in never(coverage)))
+        print(f"{coverage.percent:.1f} % of {coverage.total} lines; {folder}/index.html")
+        return 0
+    print(__doc__, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
