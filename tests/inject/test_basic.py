@@ -33,9 +33,11 @@ class Walker:
     injector: Injector
     state: KernelState
 
-    def walk(self, name: str) -> None:
+    def walk(self, name: str, start: str = "") -> None:
+        """Begin a walk, and come to its first round."""
         self.machine.console.send_line(name)
         self.machine.console.expect(rf"sweep: {name}\s")
+        self.come_to(start or f"sweep_{name}")
 
     def shared(self) -> tuple[int, int]:
         """NMIs and interrupts that the waiter knows of; its page is in all spaces."""
@@ -105,7 +107,7 @@ def test_nmi_at_a_place(walker: Walker, place: str, way: str) -> None:
 
 def test_nmi_in_idle(walker: Walker) -> None:
     """Before the `hlt`, and while it sleeps: the waiter is the first to run."""
-    walker.walk("idle")
+    walker.walk("idle", "sweep_nap")
     walker.come_to("idle_check")
     before = walker.counted()
     walker.come_to("idle_hlt")

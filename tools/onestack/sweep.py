@@ -42,7 +42,7 @@ START_TIMEOUT = 60.0  # seconds to come to a path's start the first time
 REFERENCE_ROUNDS = 3
 FIRST_LOOK = 0.05  # seconds after which a CPU that has not stopped is looked at; then doubled
 ATTEMPTS = 2
-DETOURS = 5  # rounds in which a path may go another way before its boundary counts as unreached
+DETOURS = 16  # rounds in which a path may go another way before its boundary counts as unreached
 MAX_STOPS = 200  # between an event and the path's end; who comes by more often goes in circles
 
 
@@ -314,6 +314,7 @@ class Sweeper:
         self._registers = registers
         hits = 0
         first = True
+        left = 0  # repetitions of a string instruction at the stop before, if it was at this one
         while True:
             marks = Marks.of(registers)
             hits += marks == boundary.marks
@@ -326,8 +327,11 @@ class Sweeper:
                 )
             first = False
             missing = boundary.hit - hits
-            if marks == boundary.marks and missing > SKIP_OVER:
+            goes_on = marks == boundary.marks and registers["rcx"] == left - 1  # without a fault
+            left = registers["rcx"] if marks == boundary.marks else 0
+            if goes_on and missing > SKIP_OVER:
                 hits += self._skip_repeats(registers, missing - 1)
+                left = 0
             registers = self._go(self._ends | {boundary.address})
 
     def _skip_repeats(self, registers: Registers, wanted: int) -> int:
