@@ -8,12 +8,9 @@ from kernel_paths import PATHS
 from sweeping import images_of, sweep, told
 
 WHOLE = ("null", "call", "reply", "slow", "sleep", "timer")  # test_first_sweep.py
-# The missed page splits copy_to_user's `rep movsb`, and a round does not come by the planned repetition
-# again: one boundary of forty is not judged. Left to the campaign, which names what it cannot judge.
-UNSETTLED = ("pager-call",)
 
 
-@pytest.mark.parametrize("path", [path for path in PATHS if path not in WHOLE + UNSETTLED])
+@pytest.mark.parametrize("path", [path for path in PATHS if path not in WHOLE])
 def test_nmis_all_over_a_path(path: str) -> None:
     result = sweep(path, "nmi", limit=40)
     assert len(result.cells) >= 25
