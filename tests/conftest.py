@@ -41,7 +41,8 @@ def guest_of() -> GuestOf:
         build = TOP / "build" / (name + ("-clang" if chosen["toolchain"] == "clang" else ""))
         kernel, init = build / "kernel.elf", TOP / "build/user/init.elf"
         program = str(options.get("append", "")).partition("run=")[2].partition(" ")[0]
-        user = (TOP / f"build/user/{program}.elf",) if program else ()
+        image = TOP / f"build/user/{program}.elf"  # of a name that no program has there is none
+        user = (image,) if program and image.exists() else ()
         spec: dict[str, Any] = {"kernel": kernel, "initrd": init}
         if options.get("boot") in (BootWay.ISO_BIOS, BootWay.ISO_UEFI):
             spec = {"cdrom": build / "onestack.iso"}
