@@ -18,6 +18,7 @@ import pytest
 
 from conftest import TOP, TOY, wait_gone
 from onestack import cli, kernelfile
+from onestack.commands.common import ENVIRONMENT, FOUND, INCOMPLETE, INTERRUPTED, OK, USAGE
 from onestack.errors import UsageError
 
 TOML = TOP / "tests/foreign/toy.toml"
@@ -58,40 +59,38 @@ def one_line(done: subprocess.CompletedProcess[str], code: int) -> str:
 
 
 def test_no_kernel() -> None:
-    assert "Give a kernel file" in one_line(onestack("boot"), cli.USAGE)
+    assert "Give a kernel file" in one_line(onestack("boot"), USAGE)
 
 
 def test_missing_kernel() -> None:
-    assert "no such kernel: /nowhere" in one_line(
-        onestack("boot", "--kernel", "/nowhere"), cli.USAGE
-    )
+    assert "no such kernel: /nowhere" in one_line(onestack("boot", "--kernel", "/nowhere"), USAGE)
 
 
 def test_no_qemu() -> None:
     done = onestack("boot", "--kernel", TOY, "--expect", "x", env={"PATH": "/nowhere"})
-    assert "Install the package qemu-system-x86" in one_line(done, cli.ENVIRONMENT)
+    assert "Install the package qemu-system-x86" in one_line(done, ENVIRONMENT)
 
 
 def test_unknown_symbol_has_near_matches() -> None:
     done = onestack("symbolize", TOY, "-a", "syscal_entry")
-    assert "Did you mean syscall_entry" in one_line(done, cli.USAGE)
+    assert "Did you mean syscall_entry" in one_line(done, USAGE)
 
 
 def test_file_without_symbols(tmp_path: Path) -> None:
     bare = tmp_path / "bare.elf"
     subprocess.run(["strip", "-o", bare, TOY], check=True)
-    assert "has no symbols" in one_line(onestack("symbolize", bare, "-a", "main"), cli.USAGE)
+    assert "has no symbols" in one_line(onestack("symbolize", bare, "-a", "main"), USAGE)
 
 
 def test_file_that_is_no_elf() -> None:
-    assert "is no ELF file" in one_line(onestack("symbolize", TOML, "-a", "x"), cli.INCOMPLETE)
+    assert "is no ELF file" in one_line(onestack("symbolize", TOML, "-a", "x"), INCOMPLETE)
 
 
 def test_unknown_path_and_event_list_those_there_are() -> None:
     assert "There are: null, yield, copy, irq" in one_line(
-        onestack("sweep", TOML, "--path", "x"), cli.USAGE
+        onestack("sweep", TOML, "--path", "x"), USAGE
     )
-    assert "There are: nmi, irq" in one_line(onestack("sweep", TOML, "--event", "x"), cli.USAGE)
+    assert "There are: nmi, irq" in one_line(onestack("sweep", TOML, "--event", "x"), USAGE)
 
 
 @pytest.mark.parametrize(
@@ -119,13 +118,13 @@ def test_kernel_file_errors(tmp_path: Path, text: str, said: str) -> None:
 
 def test_boot_until() -> None:
     done = onestack("boot", TOML, "--expect", "toy: ready", "--json")
-    assert done.returncode == cli.OK
+    assert done.returncode == OK
     assert "toy: ready" in json.loads(done.stdout)["console"]
 
 
 def test_boot_until_what_never_comes() -> None:
     done = onestack("boot", TOML, "--expect", "login:", "--within", "0.5")
-    assert "no 'login:' on the console within 0.5 s" in one_line(done, cli.INCOMPLETE)
+    assert "no 'login:' on the console within 0.5 s" in one_line(done, INCOMPLETE)
 
 
 def test_boot_on_a_terminal_ends_by_ctrl_a_x() -> None:
@@ -136,12 +135,12 @@ def test_boot_on_a_terminal_ends_by_ctrl_a_x() -> None:
         while b"toy: ready" not in seen:
             seen += os.read(master, 1000)
         os.write(master, b"\x01x")
-        assert process.wait(10) == cli.OK
+        assert process.wait(10) == OK
 
 
 def test_inject() -> None:
     done = onestack("inject", TOML, "--at", "syscall_entry+0x15", "--json")
-    assert done.returncode == cli.OK
+    assert done.returncode == OK
     [arrival] = json.loads(done.stdout)["arrivals"]
     assert arrival == {
         "event": "nmi",
@@ -155,7 +154,7 @@ def test_inject() -> None:
 def test_inject_what_kills_the_guest(tmp_path: Path) -> None:
     keep = tmp_path / "kept"
     done = onestack("inject", TOML, "--at", "user_loop", "--event", "mc", "--keep", keep)
-    assert "triple fault" in one_line(done, cli.FOUND)
+    assert "triple fault" in one_line(done, FOUND)
     assert "user_loop" in (keep / "backtrace.txt").read_text()
 
 
@@ -163,14 +162,14 @@ def test_sweep_report_and_exit_code(tmp_path: Path) -> None:
     output, page = tmp_path / "sweep.json", tmp_path / "sweep.html"
     words = ("sweep", TOML, "--path", "null", "-j", 1, "-o", output)
     done = onestack(*words, "--event", "nmi", "--html", page)
-    assert done.returncode == cli.FOUND
+    assert done.returncode == FOUND
     assert "null/nmi: 22 boundaries: 17 survived, 5 corrupted" in done.stdout
     assert "  syscall_entry: corrupted: " in done.stdout
     assert "assumed: " in done.stdout
     assert done.stderr == ""  # no progress where there is no terminal
     assert page.stat().st_size > 10000
     done = onestack(*words, "--event", "irq", "--json")
-    assert done.returncode == cli.OK
+    assert done.returncode == OK
     assert json.loads(done.stdout)["paths"][0]["outcomes"] == {"survived": 22}
     assert len(json.loads(output.read_text())["paths"]) == 2
 
@@ -202,7 +201,7 @@ def test_ctrl_c_leaves_no_qemu(tmp_path: Path) -> None:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         assert children
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == cli.INTERRUPTED
+        assert process.wait(10) == INTERRUPTED
         assert process.stderr is not None
         assert process.stderr.read() == ""
     assert all(wait_gone(int(pid)) for pid in children)
@@ -212,7 +211,7 @@ def test_bench_counts_a_path(tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
     words = ("--from", "user_null", "--to", "user_null_after", "--name", "syscall.null")
     done = onestack("bench", TOML, *words, "-o", output)
-    assert done.returncode == cli.OK
+    assert done.returncode == OK
     [metric] = json.loads(output.read_text())["metrics"]
     assert (metric["name"], metric["unit"]) == ("syscall.null", "instructions")
     assert metric["min"] == metric["mean"] == metric["max"] == 22
@@ -229,9 +228,9 @@ def test_symbolize_text_on_standard_input() -> None:
 
 def test_check_finds_what_is_naive_about_the_toy() -> None:
     done = onestack("check", TOY, "--stack-size", "0x1000", "--json")
-    assert done.returncode == cli.FOUND
+    assert done.returncode == FOUND
     assert "swapgs" in done.stdout
 
 
 def test_report_of_nothing() -> None:
-    assert "Run a sweep first" in one_line(onestack("report", "/nowhere.json"), cli.USAGE)
+    assert "Run a sweep first" in one_line(onestack("report", "/nowhere.json"), USAGE)

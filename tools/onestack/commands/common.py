@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""What the commands share: what one is, exit codes, the machine that options describe."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onestack import kernelfile
+from onestack.errors import UsageError
+from onestack.machine import BootWay, MachineSpec
+
+OK, FOUND, USAGE, ENVIRONMENT, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 4, 130
+EXIT_CODES = """exit codes:
+  0    done; everything survived, every target is met
+  1    the guest failed: a panic, a reset, a boundary not survived, a target missed
+  2    the command line or a file it names is wrong
+  3    this computer lacks something: QEMU, a recent one, a readable file
+  4    not everything could be judged
+  130  interrupted (Ctrl-C); no QEMU is left behind
+"""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand: what it does, an example, its arguments, its function."""
+
+    name: str
+    summary: str
+    example: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("machine (instead of a kernel file)")
+    group.add_argument("--kernel", type=Path, metavar="ELF", help="boot this by QEMU's -kernel")
+    group.add_argument("--initrd", type=Path, metavar="FILE", help="its boot module or initramfs")
+    group.add_argument("--append", default="", metavar="TEXT", help="its command line")
+    group.add_argument("--cdrom", type=Path, metavar="ISO", help="boot this CD image instead")
+    group.add_argument("--uefi", action="store_true", help="boot the CD by UEFI, not by BIOS")
+    group.add_argument("--memory", type=int, default=256, metavar="MIB", help="default 256")
+    group.add_argument("--cores", type=int, default=1, metavar="N", help="CPUs, default 1")
+    group.add_argument("--cpu", default="max", metavar="MODEL", help="QEMU's -cpu, default max")
+    group.add_argument(
+        "--qemu-arg", action="append", default=[], metavar="ARG", help="one more argument for QEMU"
+    )
+
+
+def machine_spec(options: argparse.Namespace) -> MachineSpec:
+    """The machine that a kernel file or options describe."""
+    if getattr(options, "file", None):
+        return kernelfile.load(options.file).target.spec
+    boot = BootWay.PVH
+    if options.cdrom:
+        boot = BootWay.ISO_UEFI if options.uefi else BootWay.ISO_BIOS
+    elif options.kernel is None:
+        raise UsageError("nothing to boot", "Give a kernel file, --kernel or --cdrom")
+    return MachineSpec(
+        kernel=options.kernel,
+        initrd=options.initrd,
+        append=options.append,
+        cdrom=options.cdrom,
+        boot=boot,
+        memory=options.memory,
+        cores=options.cores,
+        cpu=options.cpu,
+        args=tuple(options.qemu_arg),
+    )
+
+
+def show(options: argparse.Namespace, facts: dict[str, Any], text: str) -> None:
+    """The result: as JSON if that is wanted, else as text."""
+    print(json.dumps(facts, indent=1) if options.json else text)
+
+
+def file_argument(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    parser.add_argument(
+        "file",
+        type=Path,
+        nargs="?" if optional else None,
+        metavar="KERNEL.toml",
+        help="the kernel, how it boots, its paths",
+    )

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+"""`onestack inject`: one event at one instruction."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from onestack import artefacts, kernelfile
+from onestack.commands.common import OK, Command, file_argument, show
+from onestack.deadline import Deadline
+from onestack.elf import Images
+from onestack.errors import DeadlineError, GuestError
+from onestack.events import event_named, standard_events
+from onestack.inject import Injector
+from onestack.machine import Machine
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    file_argument(parser)
+    parser.add_argument("--at", required=True, metavar="LOCATION", help="symbol+0x10 or 0x…")
+    parser.add_argument(
+        "--event", default="nmi", metavar="NAME", help=f"{', '.join(standard_events())}"
+    )
+    parser.add_argument("--irq", type=lambda text: int(text, 0), default=0xF0, metavar="VECTOR")
+    parser.add_argument("--cpu", type=int, default=0, metavar="N")
+    parser.add_argument(
+        "--run",
+        dest="seconds",
+        type=float,
+        default=0.2,
+        metavar="SECONDS",
+        help="then run on so long, default 0.2",
+    )
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep artefacts of a failure here")
+
+
+def _run(options: argparse.Namespace) -> int:
+    kernel = kernelfile.load(options.file)
+    target = kernel.target
+    images = Images.load(*target.elfs)
+    event = event_named(options.event, standard_events(options.irq, options.cpu))
+    with Machine(target.spec) as machine:
+        if target.ready:
+            machine.console.expect(target.ready, 60.0)
+        if target.setup and kernel.paths:
+            target.setup(machine, images, kernel.paths[0])
+        injector = Injector(machine, images)
+        injector.stop_at(options.at, 60.0)
+        arrivals = []
+        try:
+            for shot in event.shots:
+                delivery = injector.inject(shot.what)
+                arrivals.append(
+                    {
+                        "event": shot.what.name,
+                        "vector": delivery.vector,
+                        "struck": images.name(delivery.struck),
+                        "handler": images.name(delivery.handler),
+                        "returns_to": images.name(delivery.saved),
+                    }
+                )
+            machine.resume()
+            machine.watch.wait(None, Deadline(options.seconds), "failure")
+        except DeadlineError:
+            pass  # it runs on, as it should
+        except GuestError:
+            if options.keep:
+                artefacts.save(machine, options.keep, images)
+            raise
+        lines = [
+            "{event}: struck {struck}, entered {handler}, returns to {returns_to}".format(**arrival)
+            for arrival in arrivals
+        ]
+        show(options, {"arrivals": arrivals, "outcome": "runs on"}, "\n".join(lines))
+    return OK
+
+
+COMMAND = Command(
+    "inject",
+    "inject an event at an instruction and see that it arrives",
+    "onestack inject toy.toml --at syscall_entry --event nmi",
+    _arguments,
+    _run,
+)

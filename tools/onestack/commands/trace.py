@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""`onestack trace`: the kernel's trace rings as a timeline."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from onestack import kernelfile, trace
+from onestack.commands.common import OK, Command, add_machine, file_argument, machine_spec, show
+from onestack.deadline import Deadline
+from onestack.elf import Images
+from onestack.errors import DeadlineError, GuestError
+from onestack.machine import Machine
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    file_argument(parser, optional=True)
+    add_machine(parser)
+    parser.add_argument(
+        "--elf", type=Path, action="append", default=[], metavar="FILE", help="more symbols"
+    )
+    parser.add_argument("--ready", metavar="REGEX", help="wait until the console shows this")
+    parser.add_argument("--send", metavar="TEXT", help="then type this line")
+    parser.add_argument("--until", metavar="REGEX", help="and wait for this; a panic ends it too")
+    parser.add_argument(
+        "--run",
+        dest="seconds",
+        type=float,
+        default=0.2,
+        metavar="SECONDS",
+        help="without --until: trace so long, default 0.2",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("build/trace.json"), metavar="FILE"
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    # a kernel that panics would end QEMU, and its memory, through the debug-exit device
+    spec = replace(machine_spec(options), debug_exit=False)
+    target = kernelfile.load(options.file).target if options.file else None
+    elfs = target.elfs if target else [file for file in (spec.kernel, *options.elf) if file]
+    images = Images.load(*elfs)
+    failure: GuestError | None = None
+    with Machine(spec) as machine:
+        try:
+            if ready := options.ready or (target.ready if target else ""):
+                machine.console.expect(ready, 60.0)
+            if options.send is not None:
+                machine.console.send_line(options.send)
+            if options.until:
+                machine.console.expect(options.until, 60.0)
+            else:
+                machine.watch.wait(None, Deadline(options.seconds), "failure")
+        except DeadlineError:
+            if options.until:
+                raise
+        except GuestError as error:
+            failure = error  # its last moments are what is wanted
+        machine.pause()
+        content = trace.write(machine, images, options.output)
+    events = content["traceEvents"]
+    slices = sum(event["ph"] == "B" for event in events)
+    lost = sum(core["lost"] for core in content["otherData"].values())
+    facts = {
+        "file": str(options.output),
+        "slices": slices,
+        "lost": lost,
+        "cores": len(content["otherData"]),
+    }
+    said = f"{options.output}: {slices} slices on {facts['cores']} cores, {lost} older ones lost"
+    show(options, facts, f"{said}. Open it in ui.perfetto.dev or chrome://tracing")
+    if failure:
+        raise failure
+    return OK
+
+
+COMMAND = Command(
+    "trace",
+    "write the kernel's trace rings as a timeline for Perfetto or chrome://tracing",
+    "onestack trace --kernel build/tcb-ist-release/kernel.elf --initrd build/user/init.elf \\\n"
+    "    --append trace=1 --ready 'onestack> ' --send 'run regs' --until 'regs ended'",
+    _arguments,
+    _run,
+)
