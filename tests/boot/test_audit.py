@@ -95,9 +95,17 @@ def expected(images: Images) -> Expected:
     )
 
 
+def leave_handlers(machine: Machine) -> None:
+    """Step a CPU out of an NMI that the test before has sent: in it, IST entries have moved."""
+    ist_stacks = range(stack_top(0, STACKS["kernel"]), area(1))
+    while machine.gdb.registers()["rsp"] in ist_stacks:
+        machine.gdb.step()
+
+
 @pytest.fixture
 def stopped(machine: Machine) -> Iterator[Machine]:
     machine.pause()
+    leave_handlers(machine)
     yield machine
     machine.resume()
 
@@ -287,6 +295,14 @@ def test_finds_lint1_masked(stopped: Machine, expected: Expected) -> None:
     finally:
         with in_ring0(stopped):
             store32(stopped, lvt1, 0x400)
+
+
+def test_an_nmi_moves_a_stack_and_puts_it_back(stopped: Machine, expected: Expected) -> None:
+    with in_ring0(stopped):
+        stopped.gdb.step()
+    assert rules(stopped, expected) == {"tss"}
+    leave_handlers(stopped)
+    assert not rules(stopped, expected)
 
 
 def test_finds_a_protection_switched_off(stopped: Machine, expected: Expected) -> None:
