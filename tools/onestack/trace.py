@@ -17,6 +17,7 @@ from typing import Any
 
 from onestack.elf import Images
 from onestack.errors import OnestackError
+from onestack.inject import NMI
 from onestack.machine import Machine
 
 MAGIC = 0x454341525453454F
@@ -112,98 +113,158 @@ def _record(row: tuple[int, ...]) -> Record:
     return Record(time, thread, value, what, Kind(kind), nest, state, pending)
 
 
-class _Lane:
-    """One core's records to events: slices that lie inside each other as the entries do."""
+class Lane(enum.IntEnum):
+    """The lanes of a core, in the order in which they are shown."""
+
+    ENTRIES = 0  # slices inside each other, as the entries lie
+    STATE = 1
+    IRQ = 2
+    NMI = 3
+
+
+USER, IDLE = "user", "idle"  # states that a record of leaving the kernel implies
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A slice that has begun: an entry, or what user mode or idle does until the next one."""
+
+    name: str
+    state: str
+    nest: int
+    vector: int | None = None
+
+
+class _Core:
+    """One core's records to events."""
 
     def __init__(self, ring: Ring, images: Images, states: Sequence[str]) -> None:
         self._ring = ring
         self._images = images
         self._states = states
-        self._open: list[str] = []  # names of the slices that have begun
-        self._call = ""
-        self._caller = 0
+        self._open: list[_Open] = []
+        self._state = ""
+        self._sent: Record | None = None  # the message that the last system call was
         self._flows = ring.core << 32
-        self.events: list[dict[str, Any]] = []
+        self.events = list(self._names())
 
-    def _event(self, phase: str, record: Record, name: str, **more: Any) -> None:
+    def _names(self) -> Iterator[dict[str, Any]]:
+        pid = self._ring.core + 1  # 0 has a meaning of its own to viewers
+        core = f"core {self._ring.core}"
+        yield {"ph": "M", "pid": pid, "name": "process_name", "args": {"name": core}}
+        yield {"ph": "M", "pid": pid, "name": "process_sort_index", "args": {"sort_index": pid}}
+        for lane in Lane:
+            head = {"ph": "M", "pid": pid, "tid": self._tid(lane)}
+            name = lane.name if lane in (Lane.IRQ, Lane.NMI) else lane.name.lower()
+            yield {**head, "name": "thread_name", "args": {"name": name}}
+            yield {**head, "name": "thread_sort_index", "args": {"sort_index": int(lane)}}
+
+    def _tid(self, lane: Lane) -> int:
+        return (self._ring.core + 1) * 10 + lane
+
+    def _event(self, phase: str, lane: Lane, record: Record, name: str, **more: Any) -> None:
         time = record.time * 1_000_000 / self._ring.hz
-        event = {"ph": phase, "pid": 0, "tid": self._ring.core, "ts": time, "name": name, **more}
-        self.events.append(event)
+        where = {"pid": self._ring.core + 1, "tid": self._tid(lane)}
+        self.events.append({"ph": phase, **where, "ts": time, "name": name, **more})
 
-    def _begin(self, record: Record, name: str) -> None:
-        state = self._states[record.state] if record.state < len(self._states) else record.state
+    def _begin(self, record: Record, entry: _Open) -> None:
         args = {
             "thread": hex(record.thread),
             "value": self._images.name(record.value),
-            "nest": record.nest,
-            "state": state,
+            "nest": entry.nest,
+            "state": entry.state,
             "pending": hex(record.pending),
         }
-        self._event("B", record, name, args=args)
-        self._open.append(name)
+        self._event("B", Lane.ENTRIES, record, entry.name, args=args)
+        self._open.append(entry)
 
     def _end(self, record: Record, down_to: int) -> None:
         """End the inner slices until `down_to` are open."""
         while len(self._open) > down_to:
-            self._event("E", record, self._open.pop())
+            self._event("E", Lane.ENTRIES, record, self._open.pop().name)
+
+    def _tell(self, record: Record) -> None:
+        """Nest and state as they are after a record."""
+        state = self._open[-1].state if self._open else ""
+        nest = self._open[-1].nest if self._open else record.nest
+        if state != self._state:
+            if self._state:
+                self._event("E", Lane.STATE, record, self._state)
+            if state:
+                self._event("B", Lane.STATE, record, state)
+            self._state = state
+        self._event("C", Lane.ENTRIES, record, "nest", args={"nest": nest})
 
     def convert(self) -> list[dict[str, Any]]:
         """All of it."""
         for record in self._ring.records:
-            self._one(record)
+            if record.kind is Kind.RETURN:
+                self._return(record)
+            elif record.kind in (Kind.EXIT, Kind.IDLE):
+                self._leave(record)
+            else:
+                self._enter(record)
+            self._tell(record)
         if self._ring.records:
-            self._end(self._ring.records[-1], 0)
+            last = self._ring.records[-1]
+            self._end(last, 0)
+            if self._state:
+                self._event("E", Lane.STATE, last, self._state)
         return self.events
 
-    def _one(self, record: Record) -> None:
-        kind = record.kind
-        if kind is Kind.RETURN:
-            self._end(record, max(1, record.nest - 1))
-        elif kind in (Kind.EXIT, Kind.IDLE):
-            self._end(record, 0)
-            self._arrive(record)
-            self._begin(record, "idle" if kind is Kind.IDLE else f"thread {record.thread:#x}")
+    def _return(self, record: Record) -> None:
+        """From the innermost entry by that vector; what it began in goes on."""
+        at = [i for i, one in enumerate(self._open) if i and one.vector == record.what]
+        self._end(record, at[-1] if at else max(1, record.nest - 1))
+
+    def _leave(self, record: Record) -> None:
+        """To user mode or to idle: all entries are over."""
+        self._end(record, 0)
+        if record.kind is Kind.IDLE:
+            self._begin(record, _Open("idle", IDLE, 1))
         else:
-            self._enter(record)
-        nest = 0 if kind is Kind.EXIT else record.nest
-        self._event("C", record, f"nest of core {self._ring.core}", args={"nest": nest})
+            self._begin(record, _Open(f"thread {record.thread:#x}", USER, 0))
+        self._arrive(record)
 
     def _enter(self, record: Record) -> None:
-        """An entry: it ends what user mode did, or lies inside the entry it interrupts."""
-        self._end(record, 0 if record.nest <= 1 else record.nest - 1)
+        """An entry: it ends what user mode did, or lies inside what it interrupts."""
+        # At SYSCALL's first instruction an NMI finds ring 0 and nest 0: it lies in the thread.
+        outermost = record.nest <= 1 and record.kind is not Kind.IST
+        self._end(record, 0 if outermost else max(1, record.nest - 1))
+        state = self._states[record.state] if record.state < len(self._states) else "?"
+        vector = None if record.kind is Kind.SYSCALL else record.what
+        self._begin(record, _Open(self._name(record), state, record.nest, vector))
+        if record.kind is Kind.SYSCALL:
+            self._sent = record if self._name(record) in MESSAGES else None
+        elif record.kind is Kind.IRQ:
+            self._event("i", Lane.IRQ, record, self._name(record), s="t")
+        elif record.what == NMI:
+            self._event("i", Lane.NMI, record, "NMI", s="t")
+
+    def _name(self, record: Record) -> str:
         if record.kind is Kind.SYSCALL:
             calls = self._ring.calls
-            name = calls[record.what] if record.what < len(calls) else f"call {record.what}"
-            self._call, self._caller = name, record.thread
-        elif record.kind is Kind.IRQ:
-            name = f"irq {record.what:#x}"
-        else:
-            name = EXCEPTIONS.get(record.what, f"exception {record.what}")
-        self._begin(record, name)
-        if record.kind is Kind.SYSCALL and name in MESSAGES:
-            self._flows += 1
-            self._event("s", record, name, cat="ipc", id=self._flows)
-        if name == "NMI":
-            self._event("i", record, "NMI", s="t")
+            return calls[record.what] if record.what < len(calls) else f"call {record.what}"
+        if record.kind is Kind.IRQ:
+            return f"irq {record.what:#x}"
+        return EXCEPTIONS.get(record.what, f"exception {record.what}")
 
     def _arrive(self, record: Record) -> None:
-        """The end of an arrow, if what was sent lets another thread run."""
-        if self._call in MESSAGES and record.kind is Kind.EXIT and record.thread != self._caller:
-            self._event("f", record, self._call, cat="ipc", id=self._flows, bp="e")
-        elif self._call in MESSAGES:
-            self.events = [e for e in self.events if e["ph"] != "s" or e["id"] != self._flows]
-        self._call = ""
+        """An arrow, if what was sent has let another thread run on this core.
+
+        Both ends lie in slices that have begun: a viewer finds them by their times.
+        """
+        sent, self._sent = self._sent, None
+        if sent and record.kind is Kind.EXIT and record.thread != sent.thread:
+            self._flows += 1
+            arrow = {"cat": "ipc", "id": self._flows}
+            self._event("s", Lane.ENTRIES, sent, self._name(sent), **arrow)
+            self._event("f", Lane.ENTRIES, record, self._name(sent), **arrow, bp="e")
 
 
 def timeline(rings: Sequence[Ring], images: Images, states: Sequence[str] = ()) -> dict[str, Any]:
-    """The Chrome trace event format: a lane for each core, arrows for messages."""
-    events: list[dict[str, Any]] = [
-        {"ph": "M", "pid": 0, "name": "process_name", "args": {"name": "kernel"}}
-    ]
-    for ring in rings:
-        name = {"name": f"core {ring.core}"}
-        events.append({"ph": "M", "pid": 0, "tid": ring.core, "name": "thread_name", "args": name})
-        events += _Lane(ring, images, states).convert()
+    """The Chrome trace event format: for each core its lanes and its nest; arrows for messages."""
+    events = [event for ring in rings for event in _Core(ring, images, states).convert()]
     lost = {f"core {ring.core}": {"lost": ring.lost, "torn": ring.torn} for ring in rings}
     return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": lost}
 

@@ -62,7 +62,7 @@ def _run(options: argparse.Namespace) -> int:
         machine.pause()
         content = trace.write(machine, images, options.output)
     events = content["traceEvents"]
-    slices = sum(event["ph"] == "B" for event in events)
+    slices = sum(event["ph"] == "B" and "args" in event for event in events)
     lost = sum(core["lost"] for core in content["otherData"].values())
     facts = {
         "file": str(options.output),
