@@ -4,17 +4,10 @@
 from __future__ import annotations
 
 import argparse
-import os
-import signal
-import subprocess
-import sys
-import termios
-from dataclasses import replace
 
-from onestack import exitcodes
+from onestack import attended
 from onestack.commands.common import OK, Command, add_machine, file_argument, machine_spec, show
-from onestack.errors import Failure, GuestError
-from onestack.machine import Machine, MachineSpec, check_qemu, die_with
+from onestack.machine import Machine
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +27,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     spec = machine_spec(options)
     if not options.expect:
-        return _boot_interactively(spec, options.gdb)
+        attended.on_terminal(spec, options.gdb)
+        return OK
     with Machine(spec) as machine:
         try:
             machine.console.expect(options.expect, options.within)
@@ -47,31 +41,6 @@ def _run(options: argparse.Namespace) -> int:
             facts = {"console": machine.console.text, "qemu": machine.version}
             show(options, facts, machine.console.text.rstrip())
     return OK
-
-
-def _boot_interactively(spec: MachineSpec, gdb: str | None) -> int:
-    """Give the terminal to QEMU's serial line; Ctrl-A X ends it."""
-    check_qemu(spec.qemu)
-    command = [*replace(spec, keep=False).arguments(), "-serial", "mon:stdio"]
-    if gdb:
-        command += ["-gdb", f"unix:{gdb},server=on,wait=off", "-S"]
-        print(f"gdb {spec.kernel or ''} -ex 'target remote {gdb}'", file=sys.stderr)
-    parent = os.getpid()
-    saved = termios.tcgetattr(0) if os.isatty(0) else None
-    old = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the guest's
-    try:
-        done = subprocess.run(
-            command,
-            check=False,
-            preexec_fn=lambda: die_with(parent),
-        )
-    finally:
-        signal.signal(signal.SIGINT, old)
-        if saved is not None:
-            termios.tcsetattr(0, termios.TCSADRAIN, saved)
-    if done.returncode in (0, exitcodes.POWEROFF):
-        return OK
-    raise GuestError(Failure.EXITED, exitcodes.describe(done.returncode), done.returncode)
 
 
 COMMAND = Command(
