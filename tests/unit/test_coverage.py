@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from conftest import TOY, toy_spec
-from onestack import coverage
+from onestack import coverage, plugins
 from onestack.elf import Image, Images
 from onestack.errors import UsageError
+from onestack.machine import Machine
 
 
 def counts(folder: Path, name: str, addresses: list[int], cpus: tuple[int, ...] = (5,)) -> None:
@@ -19,7 +20,8 @@ def counts(folder: Path, name: str, addresses: list[int], cpus: tuple[int, ...] 
     code = coverage.code_range(Image(TOY))
     words = [0] * (coverage.HEAD + len(code))
     words[0], words[1] = code.start, code.stop
-    words[2 : 2 + len(cpus)] = cpus
+    first = 2 * coverage.MAX_RANGES
+    words[first : first + len(cpus)] = cpus
     for address in addresses:
         words[coverage.HEAD + address - code.start] = 3
     (folder / name).write_bytes(array("Q", words).tobytes())
@@ -37,7 +39,7 @@ def test_lines_of_several_machines_together(tmp_path: Path) -> None:
     assert measured.hit == 2
     reached = [number for number, done in lines.items() if done]
     assert reached[1] == reached[0] + 1  # swapgs, and the mov after it
-    assert coverage.instruction_counts(tmp_path / "18") == [7, 0, 9]
+    assert coverage.Counts(tmp_path / "18").cpus == [7, 0, 9]
     coverage.write_html(measured, tmp_path / "index.html")
     assert 'class="y"' in (tmp_path / "index.html").read_text()
 
@@ -53,5 +55,27 @@ def test_only_machines_of_that_kernel_count(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv(coverage.VARIABLE, f"/p.so\n{TOY.resolve()}\n/folder")
     [option, words] = coverage.plugin_arguments(TOY)
     assert option == "-plugin"
-    assert words.startswith("/p.so,out=/folder,from=0x2")
+    assert words.startswith("/p.so,out=/folder,range=0x2")
     assert coverage.plugin_arguments(Path("/other")) == []
+
+
+def test_a_machine_is_counted(tmp_path: Path) -> None:
+    """By the plugin itself: the toy's loop of user code runs its instructions equally often."""
+    image = Image(TOY)
+    code = [range(start, start + len(content)) for start, content in image.code()]
+    plugin = plugins.build("executed", tmp_path / "plugins")
+    spec = toy_spec(icount=0, args=tuple(coverage.arguments(plugin, tmp_path, code)))
+    with Machine(spec) as machine:
+        machine.console.expect("toy: ready", 10.0)
+        machine.pause()
+        counts = coverage.Counts(tmp_path / str(machine.pid))
+    executed = counts.executed()
+    start, end = (image.symbol(name).address for name in ("user_loop", "user_null"))
+    rounds = {executed[i.address] for i in image.disassemble(start, end)}
+    assert max(rounds) - min(rounds) <= 1
+    assert sum(executed.values()) <= counts.cpus[0]
+
+
+def test_a_plugin_that_does_not_compile(tmp_path: Path) -> None:
+    with pytest.raises(plugins.PluginError, match="nonesuch does not compile"):
+        plugins.build("nonesuch", tmp_path)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Which lines of a kernel a run of tests has executed, by a TCG plugin that counts in each QEMU.
 
-`python -m onestack.coverage run PLUGIN KERNEL FOLDER -- COMMAND...` runs a command; every machine
-in it that boots KERNEL counts into FOLDER. `... report KERNEL FOLDER` writes index.html there.
+`python -m onestack.coverage run KERNEL FOLDER -- COMMAND...` runs a command; every machine in it
+that boots KERNEL counts into FOLDER. `... report KERNEL FOLDER` writes index.html there. Other
+programs take what they need: `arguments()` for one machine, `Counts` for what it has executed.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from onestack import plugins
 from onestack.elf import Image, Images
 from onestack.errors import UsageError
 from onestack.symbolize import Symbolizer
 
 VARIABLE = "ONESTACK_COVERAGE"  # plugin, kernel, folder; separated by newlines
 MAX_CPUS = 256
-HEAD = 2 + MAX_CPUS  # 64-bit words before the counts of addresses
+MAX_RANGES = 4
+HEAD = 2 * MAX_RANGES + MAX_CPUS  # 64-bit words before the counts of addresses
 
 
 def code_range(image: Image) -> range:
@@ -32,22 +35,40 @@ def code_range(image: Image) -> range:
     return range(start, start + len(content))
 
 
+def arguments(plugin: Path, folder: Path, code: Sequence[range]) -> list[str]:
+    """For QEMU: count the instructions in these ranges, up to four, into FOLDER."""
+    ranges = ",".join(f"range={part.start:#x}-{part.stop:#x}" for part in code)
+    return ["-plugin", f"{plugin},out={folder},{ranges}"]
+
+
 def plugin_arguments(kernel: Path | None) -> list[str]:
     """What QEMU must be given for a machine with this kernel, if coverage is wanted of it."""
     wanted = os.environ.get(VARIABLE, "").split("\n")
     if len(wanted) != 3 or kernel is None or str(kernel.resolve()) != wanted[1]:
         return []
-    code = code_range(Image(kernel))
-    return ["-plugin", f"{wanted[0]},out={wanted[2]},from={code.start:#x},to={code.stop:#x}"]
+    return arguments(Path(wanted[0]), Path(wanted[2]), [code_range(Image(kernel))])
 
 
-def instruction_counts(file: Path) -> list[int]:
-    """Instructions that each vCPU of one machine has executed, by a file of the plugin's."""
-    words = array("Q", file.read_bytes()[: HEAD * 8])
-    counts = list(words[2:])
-    while counts and not counts[-1]:
-        counts.pop()
-    return counts
+class Counts:
+    """How often each instruction was executed, as one machine's file says."""
+
+    def __init__(self, file: Path) -> None:
+        words = array("Q", file.read_bytes())
+        bounds = words[: 2 * MAX_RANGES]
+        self.ranges = [range(a, b) for a, b in zip(bounds[::2], bounds[1::2], strict=True) if b]
+        self.cpus = list(words[2 * MAX_RANGES : HEAD])
+        while self.cpus and not self.cpus[-1]:
+            self.cpus.pop()
+        self._words = words
+
+    def executed(self) -> dict[int, int]:
+        """How often, by address."""
+        found, at = {}, HEAD
+        for part in self.ranges:
+            counts = self._words[at : at + len(part)]
+            found.update({part[i]: count for i, count in enumerate(counts) if count})
+            at += len(part)
+        return found
 
 
 def executed(folder: Path, code: range) -> set[int]:
@@ -56,10 +77,10 @@ def executed(folder: Path, code: range) -> set[int]:
     for file in folder.iterdir():
         if not file.name.isdigit():
             continue
-        words = array("Q", file.read_bytes())
-        if words[0] != code.start or words[1] != code.stop:
+        counts = Counts(file)
+        if counts.ranges != [code]:
             raise UsageError(f"{file} is of another kernel", "Empty the folder")
-        found.update(words[0] + i for i, count in enumerate(words[HEAD:]) if count)
+        found.update(counts.executed())
     return found
 
 
@@ -148,11 +169,12 @@ def never(coverage: Coverage) -> list[str]:
 
 def main(words: Sequence[str]) -> int:
     """See the module's text."""
-    if words[:1] == ["run"] and words[4:5] == ["--"]:
-        plugin, kernel, folder = (Path(word).resolve() for word in words[1:4])
+    if words[:1] == ["run"] and words[3:4] == ["--"]:
+        kernel, folder = (Path(word).resolve() for word in words[1:3])
+        plugin = plugins.build("executed", folder.parent / "plugins")
         folder.mkdir(parents=True, exist_ok=True)
         env = {**os.environ, VARIABLE: f"{plugin}\n{kernel}\n{folder}"}
-        return subprocess.run(words[5:], env=env, check=False).returncode
+        return subprocess.run(words[4:], env=env, check=False).returncode
     if words[:1] == ["report"] and len(words) == 3:
         kernel, folder = Path(words[1]), Path(words[2])
         coverage = measure(kernel, folder)

@@ -16,7 +16,7 @@ from typing import Any
 from SCons.Script import Action
 
 FOR_GCC_ONLY = {"-fcf-protection=none", "-fstack-usage"}
-ROOMS = ["boot", "kernel", "user", "tests"]
+ROOMS = ["boot", "kernel", "user", "tests", "tools/onestack"]
 CONFIG = "tools/pyproject.toml"
 
 
