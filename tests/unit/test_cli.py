@@ -9,10 +9,14 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,6 +73,39 @@ def test_missing_kernel() -> None:
 def test_no_qemu() -> None:
     done = onestack("boot", "--kernel", TOY, "--expect", "x", env={"PATH": "/nowhere"})
     assert "Install the package qemu-system-x86" in one_line(done, ENVIRONMENT)
+
+
+def test_qemu_that_is_too_old(tmp_path: Path) -> None:
+    old = tmp_path / "qemu-system-x86_64"
+    old.write_text("#!/bin/sh\necho QEMU emulator version 6.2.0\n")
+    old.chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    for words in (("--expect", "x"), ()):
+        done = onestack("boot", "--kernel", TOY, *words, env=env)
+        said = one_line(done, ENVIRONMENT)
+        assert "version 6.2.0 of QEMU is too old. 7.2 or later is needed" in said
+
+
+def test_no_gdb(tmp_path: Path) -> None:
+    (tmp_path / "qemu-system-x86_64").symlink_to("/usr/bin/qemu-system-x86_64")
+    done = onestack("gdb", "--kernel", TOY, env={"PATH": str(tmp_path)})
+    assert "no gdb. Install the package gdb" in one_line(done, ENVIRONMENT)
+
+
+def test_socket_in_use(tmp_path: Path) -> None:
+    path = tmp_path / "gdb"
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind(str(path))
+        taken.listen()
+        done = onestack("boot", "--kernel", TOY, "--gdb", path)
+        assert f"socket {path} is in use. Give another one" in one_line(done, ENVIRONMENT)
+
+
+def test_qemu_that_does_not_start() -> None:
+    done = onestack("boot", "--kernel", TOY, "--cpu", "no-such", "--expect", "x")
+    assert "QEMU did not start: " in one_line(done, ENVIRONMENT)
+    done = onestack("gdb", "--kernel", TOY, "--cpu", "no-such", "--batch")
+    assert "QEMU did not start: " in one_line(done, ENVIRONMENT)
 
 
 def test_unknown_symbol_has_near_matches() -> None:
@@ -191,20 +228,84 @@ def test_sweep_shows_progress_on_a_terminal(tmp_path: Path) -> None:
     assert re.search(rb"\d/s", text)
 
 
-def test_ctrl_c_leaves_no_qemu(tmp_path: Path) -> None:
-    words = ["sweep", TOML, "-j", "2", "-o", tmp_path / "s.json"]
+def descendants(pid: int) -> list[int]:
+    """All processes below one."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:
+        return []
+    return [int(child) for child in children] + [p for c in children for p in descendants(int(c))]
+
+
+def name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+@contextlib.contextmanager
+def at_work(tmp_path: Path, words: Sequence[object], names: Sequence[str]) -> Iterator[Any]:
+    """A command once it has children of these names; all below it are gone at the end."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
     command = [sys.executable, "-m", "onestack.cli", *map(str, words)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        state = tmp_path / "s.toy.state"
-        while not (state.exists() and state.read_text().count("\n") > 1):
+    env = {**os.environ, "TMPDIR": str(scratch)}
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        text=True, env=env,
+    ) as process:  # fmt: skip
+        below: list[int] = []
+        while Counter(names) - Counter(map(name_of, below)):
+            assert process.poll() is None, process.stderr.read() if process.stderr else ""
             time.sleep(0.05)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        assert children
+            below = descendants(process.pid)
+        yield process
+    assert all(wait_gone(pid) for pid in below)
+
+
+SWEEP = ("sweep", TOML, "-j", "2", "--fresh", "-o")
+QEMU = "qemu-system-x86"
+LONG = ("boot", TOML, "--expect", "never")
+GDB = ("gdb", TOML, "--batch", "--ex", "shell sleep 100")
+
+
+@pytest.mark.parametrize(("words", "names"), [(SWEEP, [QEMU] * 2), (LONG, [QEMU])])
+def test_ctrl_c_leaves_no_qemu(tmp_path: Path, words: tuple[object, ...], names: list[str]) -> None:
+    words = (*words, tmp_path / "s.json") if words is SWEEP else words
+    with at_work(tmp_path, words, names) as process:
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == INTERRUPTED
-        assert process.stderr is not None
         assert process.stderr.read() == ""
-    assert all(wait_gone(int(pid)) for pid in children)
+    assert not list((tmp_path / "scratch").glob("onestack-*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "names"), [(SWEEP, [QEMU] * 2), (LONG, [QEMU]), (GDB, [QEMU, "gdb"])]
+)
+def test_being_killed_leaves_no_qemu(
+    tmp_path: Path, words: tuple[object, ...], names: list[str]
+) -> None:
+    words = (*words, tmp_path / "s.json") if words is SWEEP else words
+    with at_work(tmp_path, words, names) as process:
+        process.kill()
+
+
+def test_a_sweep_that_is_done_leaves_nothing(tmp_path: Path) -> None:
+    words = ("sweep", TOML, "-j", "2", "--limit", "2", "-o", tmp_path / "s.json")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    done = onestack(*words, env={**os.environ, "TMPDIR": str(scratch)})
+    assert done.returncode in (OK, FOUND), done.stderr
+    assert not list(scratch.iterdir())
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = onestack(
+        "bench", TOML, "--from", "user_null", "--to", "user_null_after", "-o", tmp_path / "file/x"
+    )
+    assert str(tmp_path / "file") in one_line(done, ENVIRONMENT)
 
 
 def test_bench_counts_a_path(tmp_path: Path) -> None:

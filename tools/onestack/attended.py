@@ -104,6 +104,7 @@ def under_gdb(
             if ready:
                 _wait_console(qemu, folder / "console.log", re.compile(ready), Deadline(60.0))
             command = _gdb_command(folder, elfs, session)
+            parent = os.getpid()
             with _ctrl_c_is_the_childs():
                 done = subprocess.run(
                     command,
@@ -111,15 +112,16 @@ def under_gdb(
                     env={**os.environ, "ONESTACK_GDB": str(folder)},
                     stdout=subprocess.PIPE if capture else None,
                     text=True,
-                    preexec_fn=_take_ctrl_c,
+                    preexec_fn=lambda: _begin_child(parent),
                 )
             return done.returncode, done.stdout or ""
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _take_ctrl_c() -> None:
+def _begin_child(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignoring it would be inherited
+    die_with(parent)
 
 
 def _gdb_command(folder: Path, elfs: Sequence[Path], session: Session) -> list[str]:

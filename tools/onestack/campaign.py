@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import signal
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -202,12 +203,14 @@ class Campaign:
                         yield number, worker.judge(number, boundary)
             return
         context = multiprocessing.get_context("spawn")
-        arguments = (self.target, self.parts, os.getpid())
         pool: Pool
-        with context.Pool(workers, _start_worker, arguments) as pool:
-            for number, cells in pool.imap_unordered(_work, tasks):
-                for cell in cells:
-                    yield number, cell
+        # The workers are killed at the end, so what their machines leave behind lies in here.
+        with tempfile.TemporaryDirectory(prefix="onestack-", ignore_cleanup_errors=True) as folder:
+            arguments = (self.target, self.parts, os.getpid(), folder)
+            with context.Pool(workers, _start_worker, arguments) as pool:
+                for number, cells in pool.imap_unordered(_work, tasks):
+                    for cell in cells:
+                        yield number, cell
 
 
 class _Worker:
@@ -230,11 +233,12 @@ class _Worker:
 _worker: _Worker | None = None
 
 
-def _start_worker(target: Target, parts: Sequence[Part], parent: int) -> None:
+def _start_worker(target: Target, parts: Sequence[Part], parent: int, folder: str) -> None:
     """In a new process: die with the parent, leave Ctrl-C to it."""
     global _worker  # noqa: PLW0603  (a pool has no other place for it)
     die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tempfile.tempdir = folder
     _worker = _Worker(Sweeper(target), parts)
 
 

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from onestack.attended import GdbError
 from onestack.commands import (
     bench,
     boot,
@@ -78,7 +79,7 @@ def _exit_code(error: OnestackError) -> int:
         return USAGE
     if isinstance(error, GuestError | DeliveryError):
         return FOUND
-    return ENVIRONMENT if isinstance(error, QemuError) else INCOMPLETE
+    return ENVIRONMENT if isinstance(error, QemuError | GdbError) else INCOMPLETE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,6 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader has gone: nothing to complain of
         return OK
+    except OSError as error:
+        print(f"onestack: {error}", file=sys.stderr)
+        return ENVIRONMENT
 
 
 if __name__ == "__main__":
