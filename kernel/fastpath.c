@@ -8,54 +8,18 @@
 #include "kernel/fastpath.h"
 
 #include "kernel/abi/error.h"
+#include "kernel/abi/fault.h"
 #include "kernel/abi/message.h"
 #include "kernel/abi/syscall.h"
 #include "kernel/arch/cpu.h"
-#include "kernel/arch/entry.h"
-#include "kernel/arch/fpu.h"
 #include "kernel/obj/cap.h"
 #include "kernel/obj/endpoint.h"
 #include "kernel/obj/notification.h"
 #include "kernel/sched.h"
-
-#define LIKELY(condition)   __builtin_expect(!!(condition), 1)
-#define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
-
-/* Keeps the compiler from loading a value early, into a register, for a branch that is not taken. */
-#define READ_AGAIN(place) (*(volatile __typeof__(place) *)&(place))
+#include "kernel/switch.h"
 
 /* What a receiver may see of a short message's descriptor: the label, never a negative number. */
 #define SHORT_INFO(info) ((info) & ~(1ULL << 63))
-
-/* Load what differs, without a look at the run queues. */
-static inline void switch_now(struct core *core, struct thread *from, struct thread *to)
-{
-    uint64_t base = rdfsbase();
-
-    from->fs_base = base;
-    if (UNLIKELY(to->fs_base != base)) {
-        wrfsbase(READ_AGAIN(to->fs_base));
-    }
-    base = rdgsbase();
-    from->gs_base = base;
-    if (UNLIKELY(to->gs_base != base)) {
-        wrgsbase(READ_AGAIN(to->gs_base));
-    }
-    if (to->cr3 != from->cr3) {
-        write_cr3(to->cr3);
-    }
-    if (UNLIKELY(core->fpu_owner || to->fpu)) {
-        /* Not a call to the compiler, which would make every path save registers for it. */
-        FPU_SWITCH_KEPT(core, to);
-    }
-    entry_set_current(core, to);
-}
-
-/* Can `thread`, blocked in an IPC, go on right now on this core? No flag may stand in its way. */
-static inline bool ready_here(const struct core *core, const struct thread *thread)
-{
-    return thread->core == core && thread->flags == 0;
-}
 
 FAST(call)
 {
@@ -82,49 +46,94 @@ FAST(call)
     wait_queue_pop(&endpoint->receivers);
     server->waits_on = NULL; /* before another core may look */
     lock_release(&endpoint->object.lock);
-    server->state = THREAD_READY;
-    server->caller = self;
-    self->state = THREAD_REPLY;
-    self->server = server;
+    meet(self, server, THREAD_REPLY);
     self->frame.rdx = 0; /* as a slow partner looks for them: no struct message, no timeout */
-    if (UNLIKELY(server->priority < self->priority)) {
-        server->priority = self->priority;
-    }
     switch_now(core, self, server);
     return (struct fast_result){(int64_t)SHORT_INFO(a1), cap->badge};
 decline: /* without INFO_EXTRA the other arguments do not count */
     return fast_decline(core, self, SYS_call, a0, a1, 0, 0);
 }
 
-FAST(reply_receive)
+/* All that a sender on another core finds, or writes to, before it can find self. */
+static inline void stand_first(struct endpoint *endpoint, struct thread *self)
 {
-    struct thread *self = fast_self(save_end), *caller = self->caller;
-    struct endpoint *endpoint;
-    struct cap *cap;
-
-    if (UNLIKELY((uint32_t)a1 != 0)) {
-        return fast_decline(core, self, SYS_reply_receive, a0, a1, a2, a3);
-    }
-    cap = cap_find(self->space, a0, RIGHT_ENDPOINT_RECEIVE);
-    if (UNLIKELY(!cap || !caller || !ready_here(core, caller) ||
-                 caller->priority < core->ready_top || self->bound || self->saved_callers.head)) {
-        goto decline;
-    }
-    endpoint = (struct endpoint *)cap->object;
-    if (UNLIKELY(!lock_try(&endpoint->object.lock))) {
-        goto decline;
-    }
-    if (UNLIKELY(endpoint->senders.head || endpoint->receivers.head)) {
-        lock_release(&endpoint->object.lock);
-        goto decline;
-    }
-    /* All that a sender on another core finds, or writes to, before it can find self. */
     self->priority = self->base_priority;
     self->caller = NULL;
     self->state = THREAD_RECEIVING;
     self->waits_on = &endpoint->object;
     self->frame.rdx = 0; /* as above */
     wait_queue_insert_first(&endpoint->receivers, self);
+}
+
+/* The endpoint that self can go and wait at with nobody before it, locked; or NULL. */
+static inline struct endpoint *empty_endpoint(const struct thread *self, cap_t handle)
+{
+    struct cap *cap = cap_find(self->space, handle, RIGHT_ENDPOINT_RECEIVE);
+    struct endpoint *endpoint;
+
+    if (UNLIKELY(!cap || self->bound || self->saved_callers.head)) {
+        return NULL;
+    }
+    endpoint = (struct endpoint *)cap->object;
+    if (UNLIKELY(!lock_try(&endpoint->object.lock))) {
+        return NULL;
+    }
+    if (UNLIKELY(endpoint->senders.head || endpoint->receivers.head)) {
+        lock_release(&endpoint->object.lock);
+        return NULL;
+    }
+    return endpoint;
+}
+
+/*
+ * reply_receive to a thread that an exception has stopped: FAULT_RESUME, the verdict without a label,
+ * and it goes on by its frame. Any other answer, and an answer to a missed page, is declined.
+ */
+static __attribute__((noinline)) struct fast_result fast_resume(struct frame *save_end, uint64_t a0,
+                                                                uint64_t a1, struct core *core)
+{
+    struct thread *self = fast_self(save_end), *caller = self->caller;
+    struct endpoint *endpoint;
+
+    if (UNLIKELY(!caller || caller->core != core || caller->state != THREAD_FAULTED ||
+                 caller->flags != THREAD_FLAG_CALL || caller->fault_memory || a1 != FAULT_RESUME ||
+                 caller->priority < core->ready_top)) {
+        goto decline;
+    }
+    endpoint = empty_endpoint(self, a0);
+    if (UNLIKELY(!endpoint)) {
+        goto decline;
+    }
+    stand_first(endpoint, self);
+    lock_release(&endpoint->object.lock);
+    cpu_sti();
+    caller->flags = 0;
+    caller->state = THREAD_READY;
+    switch_now(core, self, caller);
+    exit_other(core);
+decline: /* as above */
+    return fast_decline(core, self, SYS_reply_receive, a0, a1, 0, 0);
+}
+
+FAST(reply_receive)
+{
+    struct thread *self = fast_self(save_end), *caller = self->caller;
+    struct endpoint *endpoint;
+
+    if (UNLIKELY((uint32_t)a1 != 0)) {
+        return fast_decline(core, self, SYS_reply_receive, a0, a1, a2, a3);
+    }
+    if (UNLIKELY(!caller || !ready_here(core, caller))) {
+        return fast_resume(save_end, a0, a1, core);
+    }
+    if (UNLIKELY(caller->priority < core->ready_top)) {
+        goto decline;
+    }
+    endpoint = empty_endpoint(self, a0);
+    if (UNLIKELY(!endpoint)) {
+        goto decline;
+    }
+    stand_first(endpoint, self);
     lock_release(&endpoint->object.lock);
     caller->state = THREAD_READY;
     switch_now(core, self, caller);
@@ -146,6 +155,7 @@ FAST(signal)
     struct cap *cap = cap_find(self->space, a0, RIGHT_NOTIFY_SIGNAL);
     struct notification *notification;
     uint64_t bits;
+    bool given;
 
     if (UNLIKELY(!cap)) {
         goto decline;
@@ -155,24 +165,16 @@ FAST(signal)
     if (UNLIKELY(!bits || !lock_try(&notification->object.lock))) {
         goto decline;
     }
-    waiter = notification->waiters.head;
-    if (UNLIKELY(notification->bound || (waiter && !ready_here(core, waiter)))) {
-        lock_release(&notification->object.lock);
+    given = notification_give(core, notification, bits, &waiter);
+    lock_release(&notification->object.lock);
+    if (UNLIKELY(!given)) {
         goto decline;
     }
-    notification->bits |= bits;
     if (waiter) {
-        wait_queue_pop(&notification->waiters);
-        waiter->frame.rdx = notification->bits;
-        notification->bits = 0;
-        waiter->waits_on = NULL;
-    }
-    lock_release(&notification->object.lock);
-    if (waiter) {
-        waiter->frame.rax = E_OK;
-        waiter->state = THREAD_READY;
+        cpu_sti();
         set_result(self, E_OK);
-        sched_switch_if_higher(core, self, waiter);
+        sched_hand_over(core, self, waiter);
+        cpu_cli();
     }
     return (struct fast_result){E_OK, 0};
 decline:
@@ -185,8 +187,9 @@ FAST(yield)
 
     (void)a0, (void)a1, (void)a2, (void)a3;
     if (core->ready_top == self->priority) {
+        cpu_sti();
         set_result(self, E_OK);
-        sched_yield(core);
+        sched_yield(core, self);
     }
     return (struct fast_result){E_OK, 0};
 }

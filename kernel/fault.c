@@ -13,6 +13,7 @@
 #include "kernel/obj/registers.h"
 #include "kernel/obj/space.h"
 #include "kernel/sched.h"
+#include "kernel/switch.h"
 #include "kernel/syscall.h"
 
 /* The System V ABI lets a function use so much below its stack pointer. */
@@ -24,6 +25,18 @@
 #define PF_USER  4
 
 /* ---- messages ---- */
+
+/* An exception's message. */
+static inline void describe(const struct thread *from, struct frame *words)
+{
+    words->rbx = from->words[0];
+    words->rbp = from->words[1];
+    words->r12 = from->words[2];
+    words->r13 = from->frame.rip;
+    words->r14 = from->frame.rsp;
+    words->r15 = from->frame.rflags;
+    words->rdx = from->space->fault_badge;
+}
 
 int64_t fault_deliver(struct core *core, struct thread *from, struct thread *to)
 {
@@ -37,13 +50,7 @@ int64_t fault_deliver(struct core *core, struct thread *from, struct thread *to)
         words->rdx = from->fault_memory->pager_badge;
         info |= (int64_t)FAULT_PAGE << INFO_LABEL_SHIFT;
     } else {
-        words->rbx = from->words[0];
-        words->rbp = from->words[1];
-        words->r12 = from->words[2];
-        words->r13 = from->frame.rip;
-        words->r14 = from->frame.rsp;
-        words->r15 = from->frame.rflags;
-        words->rdx = from->space->fault_badge;
+        describe(from, words);
     }
     ipc_take_caller(core, to, from, THREAD_FAULTED);
     return info;
@@ -202,7 +209,7 @@ static enum outcome upcall(struct core *core, struct thread *self, unsigned vect
     uint64_t stack = self->handler_stack ? self->handler_stack : self->frame.rsp - RED_ZONE;
     enum outcome outcome;
 
-    if (!self->handler || self->flags & THREAD_FLAG_IN_HANDLER) {
+    if (self->flags & THREAD_FLAG_IN_HANDLER) {
         return IMPOSSIBLE;
     }
     registers_get(self, self, &info.registers);
@@ -217,15 +224,45 @@ static enum outcome upcall(struct core *core, struct thread *self, unsigned vect
     return outcome;
 }
 
+/*
+ * As send() and fault_deliver(), for a handler that waits on this core: goes on in it at once, for it
+ * inherits self's priority. Returns if there is none.
+ */
+static __attribute__((noinline)) void fast_fault(struct core *core, struct thread *self,
+                                                 struct endpoint *endpoint)
+{
+    struct thread *handler;
+
+    lock_acquire(&endpoint->object.lock);
+    handler = endpoint->receivers.head;
+    if (UNLIKELY(!handler || !ready_here(core, handler))) {
+        lock_release(&endpoint->object.lock);
+        return;
+    }
+    wait_queue_pop(&endpoint->receivers);
+    handler->waits_on = NULL; /* before another core may look */
+    lock_release(&endpoint->object.lock);
+    self->flags |= THREAD_FLAG_CALL; /* mark() */
+    handler->frame.rax = INFO_FAULT | FAULT_EXCEPTION;
+    describe(self, &handler->frame);
+    meet(self, handler, THREAD_FAULTED);
+    switch_now(core, self, handler);
+    exit_other(core);
+}
+
 static bool to_endpoint(struct core *core, struct thread *self, unsigned vector, uint64_t error,
                         uint64_t address)
 {
     struct endpoint *endpoint = self->space->fault_endpoint;
 
+    if (!endpoint) {
+        return false;
+    }
     self->words[0] = vector;
     self->words[1] = error;
     self->words[2] = address;
-    return endpoint && send(core, self, endpoint);
+    fast_fault(core, self, endpoint);
+    return send(core, self, endpoint);
 }
 
 void fault_user(struct core *core, struct thread *self, unsigned vector, uint64_t error,
@@ -234,7 +271,7 @@ void fault_user(struct core *core, struct thread *self, unsigned vector, uint64_
     if (vector == VECTOR_PF && miss(core, self, self->space, address, error, NULL, false)) {
         return;
     }
-    if (upcall(core, self, vector, error, address) != IMPOSSIBLE) {
+    if (self->handler && upcall(core, self, vector, error, address) != IMPOSSIBLE) {
         return;
     }
     if (!to_endpoint(core, self, vector, error, address)) {

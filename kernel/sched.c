@@ -6,6 +6,7 @@
 #include "kernel/arch/fpu.h"
 #include "kernel/mail.h"
 #include "kernel/obj/object.h"
+#include "kernel/switch.h"
 #include "kernel/timer.h"
 
 static uint64_t
@@ -218,12 +219,19 @@ static void left_behind(struct thread *thread)
     }
 }
 
-void sched_switch(struct core *core, struct thread *from, struct thread *to)
+/* It has run until now. */
+static inline uint64_t account(struct core *core, struct thread *from)
 {
     uint64_t now = clock_now();
 
     from->cpu_time += now - core->switched_in;
     core->switched_in = now;
+    return now;
+}
+
+void sched_switch(struct core *core, struct thread *from, struct thread *to)
+{
+    account(core, from);
     /* A user's selector load changes the bases behind the TCB's back: ask the registers (E7). */
     from->fs_base = rdfsbase();
     from->gs_base = rdgsbase();
@@ -239,7 +247,7 @@ void sched_switch(struct core *core, struct thread *from, struct thread *to)
     }
     fpu_switch(core, to);
     entry_set_current(core, to);
-    if (__builtin_expect(from->state >= THREAD_MOVING, 0)) {
+    if (UNLIKELY(from->state >= THREAD_MOVING)) {
         left_behind(from);
     }
 }
@@ -324,52 +332,59 @@ struct thread *sched_choose(struct core *core)
     return NULL;
 }
 
-void sched_switch_if_higher(struct core *core, struct thread *self, struct thread *thread)
+void sched_hand_over(struct core *core, struct thread *self, struct thread *thread)
 {
-    if (thread->priority <= self->priority) {
+    if (UNLIKELY(thread->priority <= self->priority)) {
         sched_enqueue(core, thread);
         return;
     }
-    sched_switch(core, self, thread);
-    self->slice_left = core->slice_end > core->switched_in ? core->slice_end - core->switched_in
-                                                           : 1;
-    core->slice_end = core->switched_in + timeslice;
-    sched_enqueue_front(core, self);
+    uint64_t now = account(core, self);
+
+    self->slice_left = LIKELY(core->slice_end > now) ? core->slice_end - now : 1;
+    core->slice_end = now + timeslice;
+    switch_now(core, self, thread);
+    if (LIKELY(!core->top && (int)self->priority > core->ready_top)) {
+        self->flags |= THREAD_FLAG_QUEUED;
+        core->top = self;
+        core->ready_top = self->priority;
+    } else {
+        sched_enqueue_front(core, self);
+    }
     exit_other(core);
 }
 
-/* The first of self's equals, self going behind the last. Their queue has as many as before. */
-static struct thread *change_places(struct core *core, struct thread *self)
+/*
+ * The first of self's equals, self going behind the last. A single one has no need of a queue: the two
+ * take turns in being `top`.
+ */
+static inline struct thread *change_places(struct core *core, struct thread *self)
 {
-    struct run_queue *queue = &core->queues[self->priority];
     struct thread *next = core->top;
 
-    if (next) {
+    if (UNLIKELY(!next)) {
+        next = core->queues[self->priority].head;
+        unlink(core, next);
+    }
+    if (LIKELY(core->queue_top < self->priority)) {
+        core->top = self;
+    } else {
         core->top = NULL;
         push_back(core, self);
-    } else {
-        next = queue->head;
-        self->next = NULL;
-        self->prev = queue->tail;
-        queue->tail->next = self;
-        queue->tail = self;
-        queue->head = next->next;
-        queue->head->prev = NULL;
     }
     next->flags &= (uint16_t)~THREAD_FLAG_QUEUED;
     self->flags |= THREAD_FLAG_QUEUED;
     return next;
 }
 
-_Noreturn void sched_yield(struct core *core)
+_Noreturn void sched_yield(struct core *core, struct thread *self)
 {
-    struct thread *self = entry_current(core), *next = change_places(core, self);
+    struct thread *next = change_places(core, self);
 
-    sched_switch(core, self, next);
-    core->slice_end = core->switched_in + timeslice;
-    timer_arm(core, core->slice_end);
-    if (next->continuation) {
+    core->slice_end = account(core, self) + timeslice;
+    switch_now(core, self, next);
+    if (UNLIKELY(next->continuation)) {
         kernel_leave(core);
     }
+    timer_arm(core, core->slice_end);
     exit_other(core);
 }

@@ -33,7 +33,7 @@ void sched_switch(struct core *core, struct thread *from, struct thread *to);
  * For those whose frame is complete and who hold no lock: `thread`, READY and in no queue, takes over
  * from the running one if it is higher, and these functions then DO NOT RETURN; else it is queued.
  */
-void sched_switch_if_higher(struct core *core, struct thread *self, struct thread *thread);
+void sched_hand_over(struct core *core, struct thread *self, struct thread *thread);
 /* One that is THREAD_READY, and in no queue: into this core's, or to where it belongs. */
 void sched_ready(struct core *core, struct thread *thread);
 /*
@@ -41,8 +41,8 @@ void sched_ready(struct core *core, struct thread *thread);
  * to a core that has nothing to do. NULL: there is none. (The next caller gets another one.)
  */
 struct core *sched_idle_core(struct core *core);
-/* The running thread goes behind its equals, of whom there are some. */
-_Noreturn void sched_yield(struct core *core);
+/* The running thread, whose frame is complete, goes behind its equals, of whom there are some. */
+_Noreturn void sched_yield(struct core *core, struct thread *self);
 /* Change the effective priority, wherever the thread stands. */
 void sched_set_priority(struct core *core, struct thread *thread, uint8_t priority);
 

@@ -24,7 +24,15 @@ void syscall_slow(void);
 /* For calls whose function may leave by exit_other. */
 void syscall_quick(void);
 /* Give up the stack and leave to the current thread, which has no continuation. */
-_Noreturn void exit_other(struct core *core);
+static inline _Noreturn void exit_other(struct core *core)
+{
+    __asm__ volatile("lea %c1(%0), %%rsp\n\t"
+                     "jmp exit_iret"
+                     :
+                     : "r"(core), "i"(CORE_STACK_TOP(STACK_KERNEL) - 16) /* STACK_RESERVED */
+                     : "memory");
+    __builtin_unreachable();
+}
 /* Give up the stack, whatever is on it, and go to ret_to_user. Nothing may be locked. */
 _Noreturn void kernel_leave(struct core *core);
 _Noreturn void ret_to_user(void);

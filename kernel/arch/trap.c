@@ -29,29 +29,21 @@ void kintr_handler(struct core *core, unsigned inum, unsigned nested)
     } else if (inum == VECTOR_SHOOTDOWN) {
         tlb_shootdown_event(core);
     } else {
-        core->irq_pending[inum / 64] |= 1ULL << inum % 64;
-        core_set_pending(core, CORE_PENDING_IRQ);
-        (void)irq_accept(inum);
+        irq_record(core, inum);
     }
     lapic_eoi();
 }
 
 void kintr_user(struct core *core, unsigned inum)
 {
-    struct line *line = NULL;
-
-    if (inum <= VECTOR_DEVICE_LAST) {
+    if (__builtin_expect(inum <= VECTOR_DEVICE_LAST, 1)) {
         core->irq_count++;
-        line = irq_accept(inum);
-        lapic_eoi();
-    } else {
-        kintr_handler(core, inum, 0);
+        irq_user(core, inum);
+        return;
     }
+    kintr_handler(core, inum, 0);
     if (ENTRY_IRQ_OPEN) {
         cpu_sti();
-    }
-    if (line) {
-        irq_line_event(core, line);
     }
 }
 

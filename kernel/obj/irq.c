@@ -7,6 +7,7 @@
 #include "kernel/arch/vectors.h"
 #include "kernel/mail.h"
 #include "kernel/obj/range.h"
+#include "kernel/sched.h"
 #include "kernel/syscall.h"
 
 struct object irq_object = {.type = OBJ_IRQ, .references = 1};
@@ -27,9 +28,8 @@ static struct line lines[IRQ_LINES];
 #define IOAPIC_CORE 0
 static uint64_t unroute[(IRQ_LINES + 63) / 64]; /* lines that others have released; they set bits */
 
-/* The line that a vector was given to. */
-#define NO_LINE 0xffff
-static uint16_t vector_lines[VECTOR_DEVICE_LAST + 1 - VECTOR_DEVICE_FIRST];
+/* The line that a vector was given to, or NULL. */
+static struct line *vector_lines[VECTOR_DEVICE_LAST + 1 - VECTOR_DEVICE_FIRST];
 
 void irq_init(const struct acpi_info *acpi)
 {
@@ -37,31 +37,32 @@ void irq_init(const struct acpi_info *acpi)
         /* What no table describes is a PCI interrupt: level triggered, active low. */
         lines[i].wiring = i < ACPI_ISA_IRQS ? acpi->isa[i] : (struct acpi_line){i, true, true};
     }
-    for (unsigned i = 0; i < sizeof(vector_lines) / sizeof(vector_lines[0]); i++) {
-        vector_lines[i] = NO_LINE;
-    }
 }
 
-static unsigned line_of_vector(unsigned vector)
+static struct line *line_of_vector(unsigned vector)
 {
     if (vector < VECTOR_DEVICE_FIRST || vector > VECTOR_DEVICE_LAST) {
-        return NO_LINE;
+        return NULL;
     }
     return vector_lines[vector - VECTOR_DEVICE_FIRST];
 }
 
-struct line *irq_accept(unsigned vector)
+/* One that is level triggered is masked, so that it does not come again until its driver acknowledges. */
+static inline struct line *irq_accept(unsigned vector)
 {
-    unsigned number = line_of_vector(vector);
-    struct line *line = &lines[number];
+    struct line *line = line_of_vector(vector);
 
-    if (number == NO_LINE) {
-        return NULL;
-    }
-    if (line->wiring.level) {
+    if (line && line->wiring.level) {
         ioapic_mask(line->wiring.gsi);
     }
     return line;
+}
+
+void irq_record(struct core *core, unsigned vector)
+{
+    core->irq_pending[vector / 64] |= 1ULL << vector % 64;
+    core_set_pending(core, CORE_PENDING_IRQ);
+    irq_accept(vector);
 }
 
 /* Send `count` interrupts of a line to its notification, if there is one. */
@@ -86,16 +87,53 @@ static void deliver(struct core *core, struct line *line, uint64_t count)
 
 void irq_event(struct core *core, unsigned vector)
 {
-    unsigned line = line_of_vector(vector);
+    struct line *line = line_of_vector(vector);
 
-    if (line != NO_LINE) {
-        deliver(core, &lines[line], 1);
+    if (line) {
+        deliver(core, line, 1);
     }
 }
 
-void irq_line_event(struct core *core, struct line *line)
+/*
+ * The case that drivers live in: nothing is contended, and the line's driver waits on this core, or
+ * nobody waits. The line's lock keeps the notification alive meanwhile, so no reference is taken; and
+ * `lock_try`, for no other way takes a lock inside that one.
+ */
+static bool give(struct core *core, struct line *line, struct thread **waiter)
 {
-    deliver(core, line, 1);
+    struct notification *notification;
+    bool given = false;
+
+    if (UNLIKELY(!lock_try(&irq_object.lock))) {
+        return false;
+    }
+    notification = line->notification;
+    if (LIKELY(notification && lock_try(&notification->object.lock))) {
+        given = notification_give(core, notification, line->bits, waiter);
+        lock_release(&notification->object.lock);
+        line->count += given;
+    }
+    lock_release(&irq_object.lock);
+    return given;
+}
+
+void irq_user(struct core *core, unsigned vector)
+{
+    struct line *line = irq_accept(vector);
+    struct thread *waiter;
+
+    lapic_eoi();
+    if (ENTRY_IRQ_OPEN) {
+        cpu_sti();
+    }
+    if (!line) {
+        return;
+    }
+    if (UNLIKELY(!give(core, line, &waiter))) {
+        deliver(core, line, 1);
+    } else if (waiter) {
+        sched_hand_over(core, entry_current(core), waiter);
+    }
 }
 
 void irq_nmi_event(struct core *core, uint64_t count)
@@ -107,8 +145,8 @@ void irq_nmi_event(struct core *core, uint64_t count)
 static uint8_t vector_alloc(unsigned line)
 {
     for (unsigned i = 0; i < sizeof(vector_lines) / sizeof(vector_lines[0]); i++) {
-        if (vector_lines[i] == NO_LINE) {
-            vector_lines[i] = (uint16_t)line;
+        if (!vector_lines[i]) {
+            vector_lines[i] = &lines[line];
             return (uint8_t)(VECTOR_DEVICE_FIRST + i);
         }
     }
@@ -146,7 +184,7 @@ static void disconnect(unsigned number)
     if (number == IRQ_LINE_NMI) {
         return;
     }
-    vector_lines[line->vector - VECTOR_DEVICE_FIRST] = NO_LINE;
+    vector_lines[line->vector - VECTOR_DEVICE_FIRST] = NULL;
     if (core_here()->id != IOAPIC_CORE) {
         __atomic_fetch_or(&unroute[number / 64], 1ULL << number % 64, __ATOMIC_ACQ_REL);
         flags = irq_save();

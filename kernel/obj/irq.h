@@ -12,8 +12,6 @@
 #include "kernel/obj/cap.h"
 #include "kernel/obj/notification.h"
 
-struct line;
-
 #define IRQ_LINE_NMI 256 /* the external NMI */
 #define IRQ_LINES    257
 
@@ -24,13 +22,13 @@ void irq_event(struct core *core, unsigned vector);
 /* The same for `count` external NMIs. */
 void irq_nmi_event(struct core *core, uint64_t count);
 
+/* In the handler, IF=0, no lock: for irq_event() later. */
+void irq_record(struct core *core, unsigned vector);
 /*
- * In the handler, IF=0, no lock: the vector's line, NULL if it is nobody's. One that is level
- * triggered is masked, so that it does not come again until its driver acknowledges.
+ * The same vectors when they have struck user mode, whose frame is complete, IF=0: acknowledged, IF on
+ * unless the entry model keeps it 0, and worked on at once. DOES NOT RETURN if a higher thread waits.
  */
-struct line *irq_accept(unsigned vector);
-/* Outermost level: as irq_event(), for a line that was accepted and not recorded. */
-void irq_line_event(struct core *core, struct line *line);
+void irq_user(struct core *core, unsigned vector);
 /* Outermost level: unroute on this core what others have released. */
 void irq_release_event(struct core *core);
 

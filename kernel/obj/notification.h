@@ -3,7 +3,9 @@
 #ifndef ONESTACK_OBJ_NOTIFICATION_H
 #define ONESTACK_OBJ_NOTIFICATION_H
 
+#include "kernel/abi/error.h"
 #include "kernel/obj/endpoint.h"
+#include "kernel/switch.h"
 
 struct notification {
     struct object object;
@@ -15,6 +17,32 @@ _Static_assert(sizeof(struct notification) <= 64, "a slab of 64");
 
 /* Set bits and hand them to a waiter or to the bound thread if it receives. Any core, IF=1. */
 void notification_signal(struct core *core, struct notification *notification, uint64_t bits);
+
+/*
+ * The fast ways' part of that, under its lock: set them, or give them to the first who waits, who is
+ * READY then, and in no queue. False: nothing has changed, for it is not as simple.
+ */
+static inline bool notification_give(const struct core *core, struct notification *notification,
+                                     uint64_t bits, struct thread **waiter)
+{
+    struct thread *first = notification->waiters.head;
+
+    if (UNLIKELY(first ? !ready_here(core, first) : notification->bound != NULL)) {
+        return false;
+    }
+    *waiter = first;
+    bits |= notification->bits;
+    if (first) {
+        wait_queue_pop(&notification->waiters);
+        first->frame.rax = E_OK;
+        first->frame.rdx = bits;
+        first->state = THREAD_READY;
+        first->waits_on = NULL; /* before another core may look */
+        bits = 0;
+    }
+    notification->bits = bits;
+    return true;
+}
 
 /* The end of what `*watcher` watches: signal it and let it go. */
 void notification_watch_end(struct core *core, struct notification **watcher, uint64_t bits);

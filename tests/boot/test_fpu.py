@@ -50,9 +50,10 @@ def instruction(images: Images, function: str, text: str) -> str:
 # is for CPUs that speculate past it; no program can see it here.)
 SLOW, FAST = "fpu_switch_state", "fpu_kept_xsaveopt"
 FAULTS = {
-    "nothing is saved": (SLOW, r"xsaveopt64 .*", "yield"),
-    "nothing is restored": (SLOW, r"xrstor64 .*\[r\w+\]", "yield"),
-    "CR0.TS stays clear": (SLOW, r"mov cr0, r\w+", "a new thread's are initial"),
+    "nothing is saved": (SLOW, r"xsaveopt64 .*", "sleep"),
+    "nothing is restored": (SLOW, r"xrstor64 .*\[r\w+\]", "sleep"),
+    "CR0.TS stays clear": (SLOW, r"mov cr0, r\w+", "sleep"),
+    "hand-overs save nothing": (FAST, r"xsaveopt64 .*", "yield"),
     "calls save nothing": (FAST, r"xsaveopt64 .*", "calls to another space"),
     "calls restore nothing": (FAST, r"xrstor64 .*\[r\w+\]", "calls to another space"),
     "calls leave CR0.TS clear": (FAST, r"lmsw ax", "calls to one that begins late"),

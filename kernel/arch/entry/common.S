@@ -57,12 +57,6 @@ ENTRY syscall_quick
         jmp     *quick_functions(, %rax, 8)
 END syscall_quick
 
-/* From C: void exit_other(struct core *), does not return: the current thread, by its frame. */
-ENTRY exit_other
-        RESET_STACK %rdi
-        jmp     exit_iret
-END exit_other
-
 /* From boot, on any stack, IF=0: core in rdi goes on in function rsi on its own kernel stack. */
 ENTRY core_run
         RESET_STACK %rdi
