@@ -46,8 +46,8 @@ class OnestackView:
         core = self._state.core(machine, cpu)
         thread = self._slot(machine, cpu) - self._state.save_area_end
         return {
-            "nest": str(core.nest),
-            "state": self._states[core.state],
+            "core_nest": str(core.nest),
+            "core_state": self._states[core.state],
             "pending": f"{core.pending:#x}",
             "nmis": f"{core.nmis_worked}/{core.nmis}",
             "thread": f"{thread:#x}",

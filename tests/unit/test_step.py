@@ -66,8 +66,11 @@ def test_an_nmi_enters_our_kernel_push_by_push(machine: Machine, images: Images)
         assert "left to user mode after" in text(pilot, "#said")
         registers = text(pilot, "#registers-text")
         assert "ring 3" in registers
-        assert "nest 0" in registers
-        assert "state user" in registers
+        assert "core_nest 0" in registers
+        assert "core_state user" in registers
+        await pilot.press("m", "s")
+        assert "vector_18" in text(pilot, "#code-text")
+        assert "#MC (live)" in text(pilot, "#stacks-text")
 
     drive(StepApp(stepper), script)
 
@@ -91,6 +94,18 @@ def test_an_irq_pushes_into_the_save_area(machine: Machine, images: Images) -> N
     assert words["rip"].value == rip
     assert words["cs"].value & 3 == 3
     assert any(word.here for word in area.words)
+    # the CPU has pushed five words, whatever was there before; the stub pushes on, one by one
+    frame = ["rip", "cs", "rflags", "rsp", "ss"]
+    assert [word.label for word in area.words if word.fresh] == frame
+    pushed = []
+    for _ in range(6):
+        assert stepper.step() == ""
+        [area] = [one for one in stepper.picture().stacks if one.name == "TCB save area"]
+        fresh = [word.label for word in area.words if word.fresh]
+        if fresh:  # the way to them is a jump
+            assert fresh == [word.label for word in area.words if word.here]
+            pushed += fresh
+    assert pushed[:4] == ["error", "rax", "rcx", "rdx"]
 
 
 def test_any_kernel_by_its_tss(toy_images: Images) -> None:

@@ -129,7 +129,7 @@ def _registers(picture: Picture) -> Text:
     mode = f"ring {picture.registers.cpl}, IF={int(picture.registers.interrupts)}"
     text.append(f"\n{mode}\n", LIVE)
     for name, said in picture.facts.items():
-        text.append(f"{name:>8} {said}\n")
+        text.append(f"{name:>10} {said}\n")
     return text
 
 

@@ -79,7 +79,7 @@ class TssView:
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a stack. `fresh`: changed by the last action; `here`: the stack pointer."""
+    """A word of a stack. `fresh`: just pushed or changed; `here`: the stack pointer points at it."""
 
     address: int
     value: int
@@ -227,12 +227,14 @@ class Stepper:
             registers,
             changed,
             self._view.facts(self.machine, self.cpu),
-            self._stacks(stacks, registers),
+            self._stacks(stacks, registers, before.sp if before else registers.sp),
             self._code(registers),
             str(self._symbolizer.place(registers.pc)),
         )
 
-    def _stacks(self, stacks: Sequence[Stack], registers: Registers) -> tuple[StackShown, ...]:
+    def _stacks(
+        self, stacks: Sequence[Stack], registers: Registers, old_sp: int
+    ) -> tuple[StackShown, ...]:
         sp = registers.sp
         shown = []
         memory: dict[int, int] = {}
@@ -241,13 +243,15 @@ class Stepper:
             known.append(Stack("user" if registers.cpl == 3 else "unknown", sp + 6 * WORD, 0x100))
         for stack in known:
             live = stack.holds(sp)
-            words = self._words(stack, sp, live=live)
+            # What lies below where its stack pointer was, or all of a stack just switched to.
+            old = old_sp if stack.holds(old_sp) else stack.top
+            words = self._words(stack, sp, range(sp, old) if live else range(0), live=live)
             memory |= {word.address: word.value for word in words}
             shown.append(StackShown(stack.name, live, bool(stack.labels), words))
         self._memory = memory
         return tuple(shown)
 
-    def _words(self, stack: Stack, sp: int, *, live: bool) -> tuple[Word, ...]:
+    def _words(self, stack: Stack, sp: int, pushed: range, *, live: bool) -> tuple[Word, ...]:
         """What is in use of the live stack; all of a save area; else what has just changed."""
         depth = min(max(stack.size, WORD), 32 * WORD)
         start = stack.top - depth
@@ -261,7 +265,7 @@ class Stepper:
         for offset in range(0, len(content) - WORD + 1, WORD):
             address = start + offset
             value = int.from_bytes(content[offset : offset + WORD], "little")
-            fresh = address in self._memory and self._memory[address] != value
+            fresh = address in pushed or self._memory.get(address, value) != value
             label = stack.labels.get(address, "")
             if not label and value > 0xFFFF:
                 name = self.images.name(value)
