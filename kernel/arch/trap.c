@@ -86,7 +86,25 @@ static void nmi_record(struct core *core)
     core_set_pending(core, CORE_PENDING_NMI);
 }
 
-void kist_kernel(struct core *core, struct frame *regs, unsigned vector)
+/*
+ * A #DB in ring 0, which only somebody who debugs the kernel has asked for. An instruction breakpoint
+ * comes before its instruction, and the CPU leaves it to the handler to get past it (Intel SDM vol.
+ * 3, 17.3.1.1).
+ */
+static void debug_record(struct core *core, struct frame *regs, uint64_t dr7)
+{
+    uint64_t hit = read_dr6();
+
+    for (unsigned n = 0; n < 4; n++) {
+        if (hit >> n & 1 && (dr7 >> (16 + 4 * n) & 3) == 0) {
+            regs->rflags |= RFLAGS_RF;
+        }
+    }
+    write_dr6(0);
+    core->breakpoints++;
+}
+
+void kist_kernel(struct core *core, struct frame *regs, unsigned vector, uint64_t dr7)
 {
     switch (vector) {
     case VECTOR_NMI:
@@ -98,8 +116,7 @@ void kist_kernel(struct core *core, struct frame *regs, unsigned vector)
         restart_exit(core, regs);
         break;
     case VECTOR_DB:
-        core->breakpoints++;
-        write_dr6(0);
+        debug_record(core, regs, dr7);
         break;
     default:
         panic_double_fault(core, regs);
@@ -138,7 +155,7 @@ void ktrap_kernel(struct core *core, unsigned trapno, uint32_t errcode, struct f
 {
     switch (trapno) {
     case VECTOR_NMI: /* nmi=rsp0 */
-        kist_kernel(core, regs, trapno);
+        kist_kernel(core, regs, trapno, 0);
         return;
     case VECTOR_BP:
         core->breakpoints++;

@@ -91,10 +91,10 @@ static void traced_ktrap_kernel(struct core *core, unsigned trapno, uint32_t err
     record(core, TRACE_RETURN, trapno, 0);
 }
 
-static void traced_kist_kernel(struct core *core, struct frame *regs, unsigned vector)
+static void traced_kist_kernel(struct core *core, struct frame *regs, unsigned vector, uint64_t dr7)
 {
     record(core, TRACE_IST, vector, regs->rip);
-    kist_kernel(core, regs, vector);
+    kist_kernel(core, regs, vector, dr7);
     record(core, TRACE_RETURN, vector, 0);
 }
 

@@ -11,6 +11,13 @@
 /* Bytes at the far end of the #MC's stack: a frame, and the handlers of a few more #MC below it. */
 #define MCHECK_ROOM 0x400
 
+/* No breakpoint of the debug registers inside (N5); r12 keeps DR7 to the end. */
+.macro DEBUG_OFF
+        mov     %dr7, %r12
+        xor     %eax, %eax
+        mov     %rax, %dr7
+.endm
+
 /*
  * #DB and #DF, from their stubs, IF=0. A #DB may come inside an NMI or #MC that has struck another
  * #DB's handler, so where it finds its frame is not fixed, and only the stack tells the core.
@@ -19,6 +26,7 @@ ENTRY entry_debug
         PUSH_REGS
         cld
         clac
+        DEBUG_OFF
         CORE_BY_STACK %rbp
         IST_TAKE %rbp
         jmp     ist_common
@@ -33,12 +41,9 @@ ENTRY entry_ist
         PUSH_REGS
         cld
         clac
+        DEBUG_OFF
         CORE_BY_STACK %rbp
 ist_common:
-        /* No data breakpoint inside (N5); the value comes back at the end. */
-        mov     %dr7, %r12
-        xor     %eax, %eax
-        mov     %rax, %dr7
         testb   $3, FRAME_CS(%rsp)
         jnz     ist_user
         incb    CORE_NEST(%rbp)
@@ -47,25 +52,35 @@ ist_common:
         mov     %rbp, %rdi
         mov     %rsp, %rsi
         mov     FRAME_VECTOR(%rsp), %edx
+        mov     %r12, %rcx
         sub     $8, %rsp
         call    kist_kernel
         add     $8, %rsp
         mov     %bl, CORE_STATE(%rbp)
         decb    CORE_NEST(%rbp)
+        cmpl    $VECTOR_DB, FRAME_VECTOR(%rsp)
+        je      debug_leave
         mov     %r12, %dr7
         cmpl    $VECTOR_MC, FRAME_VECTOR(%rsp)
         je      mcheck_leave
-        cmpl    $VECTOR_NMI, FRAME_VECTOR(%rsp)
-        jne     debug_leave
         POP_REGS
         add     $8, %rsp
         IST_GIVE %rsp, IST_CORE(STACK_NMI)
         iretq
 END entry_ist
 
-/* rbp = core, RSP = a #DB's frame, of ring 0. */
+/*
+ * rbp = core, r12 = DR7, RSP = a #DB's frame, of ring 0. At an instruction breakpoint C has set RF in
+ * it, which an IRET honours. Where nested_return may do without IRET, and on this way back itself,
+ * that breakpoint would come again for ever: it is met once, and DR7 stays 0.
+ */
 ENTRY debug_leave
         IST_GIVE %rbp
+        mov     FRAME_RFLAGS(%rsp), %eax
+        and     $RFLAGS_RF | RFLAGS_IF, %eax
+        cmp     $RFLAGS_RF, %eax
+        je      nested_return
+        mov     %r12, %dr7
         jmp     nested_return
 END debug_leave
 
