@@ -140,9 +140,16 @@ static bool miss(struct core *core, struct thread *self, struct space *space, ui
     default:
         return false;
     }
+    struct endpoint *pager = __atomic_load_n(&memory->pager, __ATOMIC_ACQUIRE);
+
+    if (!pager) { /* it has just ended, its mappings before it: ask again */
+        object_unref(&memory->object);
+        self->continuation = retry;
+        return true;
+    }
     self->fault_memory = memory;
     self->fault_page = (offset & ~(uint64_t)(PAGE_SIZE - 1)) | (error & PF_WRITE ? 1 : 0);
-    if (!send(core, self, memory->pager)) {
+    if (!send(core, self, pager)) {
         fault_forget(self);
         return false;
     }
@@ -253,7 +260,7 @@ static __attribute__((noinline)) void fast_fault(struct core *core, struct threa
 static bool to_endpoint(struct core *core, struct thread *self, unsigned vector, uint64_t error,
                         uint64_t address)
 {
-    struct endpoint *endpoint = self->space->fault_endpoint;
+    struct endpoint *endpoint = __atomic_load_n(&self->space->fault_endpoint, __ATOMIC_ACQUIRE);
 
     if (!endpoint) {
         return false;

@@ -4,6 +4,7 @@
 
 #include "kernel/arch/entry.h"
 #include "kernel/fastpath.h"
+#include "kernel/grace.h"
 #include "kernel/sched.h"
 
 typedef int64_t slow_fn(struct core *core, struct thread *self);
@@ -39,11 +40,37 @@ static slow_fn *const slow[SYS_COUNT] = {
 #undef SYSCALL
 };
 
+/* A continuation: now there is what there can be. */
+static void run_again(struct core *core, struct thread *self)
+{
+    core_set_state(core, CORE_ST_SYSCALL);
+    int64_t result = slow[self->frame.rax](core, self);
+
+    if (result != BLOCKED) {
+        self->frame.rax = (uint64_t)result;
+    }
+}
+
+/*
+ * No account is exhausted while what was given up waits for other cores to have looked (grace.h).
+ * A call that has written its result has changed something, and is not made again.
+ */
+static __attribute__((noinline)) void no_memory(struct thread *self)
+{
+    if (self->frame.rax < SYS_COUNT && grace_pending()) {
+        grace_wait(self, run_again);
+    } else {
+        self->frame.rax = (uint64_t)E_NOMEM;
+    }
+}
+
 void syscall_dispatch(struct core *core, struct thread *self)
 {
     int64_t result = slow[self->frame.rax](core, self);
 
-    if (result != BLOCKED) {
+    if (__builtin_expect(result == E_NOMEM, 0)) {
+        no_memory(self);
+    } else if (result != BLOCKED) {
         self->frame.rax = (uint64_t)result;
     }
 }

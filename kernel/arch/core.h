@@ -26,6 +26,11 @@ struct timer_wheel {
     struct thread *slots[WHEEL_LEVELS][WHEEL_SLOTS];
 };
 
+struct garbage {
+    struct object *objects; /* linked through object.caps: they have none any more */
+    struct cap *slots;      /* linked through cap.next: in no tree any more */
+};
+
 struct core {
     struct core *self; /* so that a stray pointer is recognised in a dump */
     uint8_t spare;
@@ -65,9 +70,11 @@ struct core {
     } shootdown;
     uint64_t shootdown_from; /* bit n: core n asks; others set it */
 
-    /* objects that wait until no core can be looking at them any more (grace.c) */
-    struct object *garbage; /* since the last batch */
-    struct object *batch;
+    /* what waits until no core can be looking at it any more (grace.c) */
+    struct garbage garbage; /* since the last batch */
+    struct garbage batch;
+    uint64_t grace_held;    /* how many have ever waited, */
+    uint64_t grace_freed;   /* and how many of them do no more; others read both */
     uint64_t grace_waiting; /* bit n: core n has not yet been at its outermost level's end */
     uint64_t grace_from;    /* bit n: core n asks; others set it */
 

@@ -4,6 +4,7 @@
 #include "kernel/obj/cap.h"
 
 #include "kernel/abi/error.h"
+#include "kernel/grace.h"
 #include "kernel/obj/endpoint.h"
 #include "kernel/obj/irq.h"
 #include "kernel/obj/memory.h"
@@ -166,7 +167,7 @@ static int slot_alloc(struct space *space, struct cap **slot)
     return error;
 }
 
-static void slot_free(struct cap *cap)
+void cap_slot_free(struct cap *cap)
 {
     struct space *space = cap_space(cap);
 
@@ -182,6 +183,14 @@ static void slot_hide(struct cap *cap)
 {
     cap->rights = 0;
     cap->handle = (cap->handle & GENERATION_MASK) + GENERATION_ONE;
+}
+
+/* A hidden one, which another core may have found before: object and badge stay until it has looked. */
+static void slot_leave(struct cap *cap)
+{
+    if (!grace_hold_slot(core_here(), cap)) {
+        cap_slot_free(cap);
+    }
 }
 
 static cap_t slot_publish(struct cap *cap)
@@ -244,7 +253,7 @@ int cap_insert(struct space *space, struct object *object, uint32_t rights, uint
     }
     lock_release(&object->lock);
     if (error) {
-        slot_free(cap);
+        cap_slot_free(cap); /* nobody has seen it */
     }
     return error;
 }
@@ -288,7 +297,11 @@ int cap_move(struct space *space, struct cap *from, cap_t from_handle, cap_t *ha
         *handle = slot_publish(to);
     }
     lock_release(&object->lock);
-    slot_free(error ? to : from);
+    if (error) {
+        cap_slot_free(to);
+    } else {
+        slot_leave(from);
+    }
     return error;
 }
 
@@ -335,7 +348,7 @@ bool cap_remove(struct core *core, struct thread *self, struct cap *cap, cap_t h
     derive_remove(cap);
     slot_hide(cap);
     lock_release(&object->lock);
-    slot_free(cap);
+    slot_leave(cap);
     if (last || deaf) {
         object_end(self, object);
     }
@@ -366,9 +379,15 @@ bool cap_revoke_some(struct core *core, struct thread *self, struct cap *cap)
 
 bool cap_table_empty(struct core *core, struct thread *self, struct space *space)
 {
+    /* Who has seen the space alive in slot_alloc() has counted its slot when the lock is ours. */
+    lock_acquire(&space->cap_lock);
+    lock_release(&space->cap_lock);
     while (space->cap_used) {
         if (space->cap_cursor >= space->cap_limit) {
-            space->cap_cursor = 0; /* a slot was still being filled when we passed it */
+            space->cap_cursor =
+                0; /* one is still being filled, or waits for others to have looked */
+            __builtin_ia32_pause();
+            return false;
         }
         struct cap *cap = &space->caps[space->cap_cursor];
         cap_t handle = cap->handle;

@@ -29,7 +29,7 @@ struct cap {
     struct object *object;
     union {
         uint64_t badge;
-        uint64_t free_next; /* index of the next free slot, in free slots */
+        uint64_t free_next; /* index of the next free slot, in those that may be filled */
     };
     uint32_t rights; /* RIGHT_*, at least one of its own type and the generic ones; 0: going */
     uint32_t spare;
@@ -43,6 +43,16 @@ struct cap {
 
 _Static_assert(sizeof(struct cap) == 64, "one cache line; cap_find multiplies by it");
 _Static_assert(CAPS_PER_PAGE * sizeof(struct cap) == PAGE_SIZE, "slots do not cross pages");
+
+/*
+ * Look-ups take no lock. What they read stays as it is until the core that looks has come to the end
+ * of its outermost level (grace.h), and they read the handle first: the CPU keeps loads in order, and
+ * here is what tells the compiler to.
+ */
+static inline void cap_read_on(void)
+{
+    __asm__ volatile("" : : : "memory");
+}
 
 /* Whose table a slot is in: windows are aligned to their size, and slot 0 says it. */
 static inline struct space *cap_space(const struct cap *cap)
@@ -58,8 +68,13 @@ static inline struct cap *cap_lookup(const struct space *space, cap_t handle)
     if (index >= space->cap_limit || index == 0) {
         return NULL;
     }
+    cap_read_on();
     struct cap *cap = &space->caps[index];
-    return cap->handle == handle ? cap : NULL;
+    if (cap->handle != handle) {
+        return NULL;
+    }
+    cap_read_on();
+    return cap;
 }
 
 /*
@@ -74,11 +89,13 @@ static inline struct cap *cap_find(const struct space *space, cap_t handle, uint
     if (index >= space->cap_limit) {
         return NULL;
     }
+    cap_read_on();
     struct cap *cap = &space->caps[index];
-    if (cap->handle != handle || !(cap->rights & right)) {
+    if (cap->handle != handle) {
         return NULL;
     }
-    return cap;
+    cap_read_on();
+    return cap->rights & right ? cap : NULL;
 }
 
 /* As cap_find, the object; `right` belongs to the object's type. */
@@ -114,9 +131,14 @@ int64_t cap_publish(struct thread *self, struct object *object);
 bool cap_remove(struct core *core, struct thread *self, struct cap *cap, cap_t handle);
 /* Remove what was derived from `cap`, as far as it goes; false: as cap_remove. */
 bool cap_revoke_some(struct core *core, struct thread *self, struct cap *cap);
+/* For grace.c: nobody can be looking at the slot any more, it may be filled again. */
+void cap_slot_free(struct cap *cap);
 /* To another table (or slot), in the same place of the tree. Errors as cap_insert. */
 int cap_move(struct space *space, struct cap *from, cap_t from_handle, cap_t *handle);
-/* Empty a space's whole table; false: call me again, after a preemption point if wanted. */
+/*
+ * Empty a space's whole table; false: call me again, after a preemption point if wanted. Then no core
+ * is looking at any slot of it: the memory may go.
+ */
 bool cap_table_empty(struct core *core, struct thread *self, struct space *space);
 
 #endif

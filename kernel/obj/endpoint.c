@@ -412,7 +412,7 @@ int64_t sys_endpoint_create(struct core *core, struct thread *self)
         return cap_error(self->space, ARG0(self), OBJ_QUOTA);
     }
     quota = (struct quota *)cap->object;
-    endpoint = kmem_alloc(quota, sizeof(*endpoint));
+    endpoint = object_alloc(quota, sizeof(*endpoint));
     if (!endpoint) {
         return E_NOMEM;
     }

@@ -216,11 +216,9 @@ static void release(unsigned number, const struct cap *cap)
     }
 }
 
-void irq_release_event(struct core *core)
+/* On the IOAPICs' core, under the lock: the pins of lines that others have released. */
+static void unroute_released(void)
 {
-    if (core->id != IOAPIC_CORE) {
-        return;
-    }
     for (unsigned word = 0; word < sizeof(unroute) / sizeof(unroute[0]); word++) {
         uint64_t bits = __atomic_exchange_n(&unroute[word], 0, __ATOMIC_ACQ_REL);
 
@@ -228,16 +226,24 @@ void irq_release_event(struct core *core)
             struct line *line = &lines[word * 64 + (unsigned)__builtin_ctzll(bits)];
 
             bits &= bits - 1;
-            lock_acquire(&irq_object.lock);
             if (!line->cap) {
                 uint64_t flags = irq_save();
 
                 ioapic_unroute(line->wiring.gsi);
                 irq_restore(flags);
             }
-            lock_release(&irq_object.lock);
         }
     }
+}
+
+void irq_release_event(struct core *core)
+{
+    if (core->id != IOAPIC_CORE) {
+        return;
+    }
+    lock_acquire(&irq_object.lock);
+    unroute_released();
+    lock_release(&irq_object.lock);
 }
 
 void irq_cap_gone(struct core *core, struct cap *cap)
@@ -275,26 +281,36 @@ static int64_t find_line(const struct thread *self, unsigned *number, struct cap
     return E_OK;
 }
 
-static int bind(struct core *core, unsigned number, struct cap *cap,
+/*
+ * By a capability that was looked up without the lock: it may be gone, and then nobody would release
+ * the line. A vector that another core has given back may still be in an IOAPIC. The notification
+ * comes with a reference, which is the line's if it is bound.
+ */
+static int bind(struct core *core, unsigned number, struct cap *cap, cap_t handle,
                 struct notification *notification, uint64_t bits)
 {
     struct line *line = &lines[number];
     int error = E_OK;
 
     lock_acquire(&irq_object.lock);
-    if (line->cap) {
+    unroute_released();
+    if (cap->handle != handle || !cap->rights) {
+        error = E_BADCAP;
+    } else if (line->cap) {
         error = E_BUSY;
     } else {
         error = connect(core, number);
     }
     if (!error) {
-        object_ref(&notification->object);
         line->cap = cap;
         line->notification = notification;
         line->bits = bits;
         line->count = 0;
     }
     lock_release(&irq_object.lock);
+    if (error) {
+        object_unref(&notification->object);
+    }
     return error;
 }
 
@@ -318,10 +334,10 @@ int64_t sys_irq_bind(struct core *core, struct thread *self)
     if (!signal) {
         return cap_error(self->space, ARG1(self), OBJ_NOTIFICATION);
     }
-    if (signal->object->dying) {
+    if (signal->object->dying || !object_try_ref(signal->object)) {
         return E_DEAD;
     }
-    return bind(core, number, cap, (struct notification *)signal->object,
+    return bind(core, number, cap, ARG0(self), (struct notification *)signal->object,
                 ARG2(self) ? ARG2(self) : signal->badge);
 }
 

@@ -34,7 +34,7 @@ static unsigned levels_for(uint64_t bytes)
 
 struct memory *memory_new(struct quota *quota, enum memory_kind kind, uint64_t bytes)
 {
-    struct memory *memory = kmem_alloc(quota, sizeof(*memory));
+    struct memory *memory = object_alloc(quota, sizeof(*memory));
 
     if (memory == NULL) {
         return NULL;

@@ -51,6 +51,7 @@ static void create_continue(struct core *core, struct thread *self)
     }
 }
 
+/* With a reference. */
 static int64_t find_pager(struct thread *self, cap_t handle, struct cap **cap)
 {
     *cap = NULL;
@@ -61,7 +62,25 @@ static int64_t find_pager(struct thread *self, cap_t handle, struct cap **cap)
     if (*cap == NULL) {
         return cap_error(self->space, handle, OBJ_ENDPOINT);
     }
-    return (*cap)->object->dying ? E_DEAD : E_OK;
+    return (*cap)->object->dying || !object_try_ref((*cap)->object) ? E_DEAD : E_OK;
+}
+
+/* Paged by `pager`, whose reference it takes, or else anonymous; NULL = no memory. */
+static struct memory *create(struct quota *quota, uint64_t bytes, const struct cap *pager)
+{
+    struct memory *memory;
+
+    if (pager == NULL && bytes > quota_free_bytes(quota)) {
+        return NULL; /* known at once */
+    }
+    memory = memory_new(quota, pager ? MEMORY_PAGED : MEMORY_ANONYMOUS, bytes);
+    if (memory != NULL && pager != NULL) {
+        memory->pager_badge = pager->badge;
+        memory->pager = (struct endpoint *)pager->object;
+    } else if (pager != NULL) {
+        object_unref(pager->object);
+    }
+    return memory;
 }
 
 int64_t sys_memory_create(struct core *core, struct thread *self)
@@ -73,31 +92,26 @@ int64_t sys_memory_create(struct core *core, struct thread *self)
     if (quota == NULL) {
         return cap_error(self->space, ARG0(self), OBJ_QUOTA);
     }
+    if (bytes == 0 || bytes > MEMORY_BYTES_MAX) {
+        return E_INVAL;
+    }
     int64_t error = find_pager(self, ARG2(self), &pager);
 
     if (error) {
         return error;
     }
-    if (bytes == 0 || bytes > MEMORY_BYTES_MAX) {
-        return E_INVAL;
-    }
     bytes = (bytes + PAGE_SIZE - 1) & ~(uint64_t)(PAGE_SIZE - 1);
-    if (pager == NULL && bytes > quota_free_bytes(quota)) {
-        return E_NOMEM; /* known at once */
-    }
-    struct memory *memory = memory_new(quota, pager ? MEMORY_PAGED : MEMORY_ANONYMOUS, bytes);
+    struct memory *memory = create(quota, bytes, pager);
 
     if (memory == NULL) {
         return E_NOMEM;
     }
     error = cap_publish(self, &memory->object);
     if (error) {
+        if (pager != NULL) {
+            object_unref(pager->object); /* it has not been destroyed, only freed */
+        }
         return error;
-    }
-    if (pager != NULL) {
-        object_ref(pager->object);
-        memory->pager_badge = pager->badge;
-        memory->pager = (struct endpoint *)pager->object;
     }
     self->words[0] = self->frame.rdx;
     return fill(core, self);

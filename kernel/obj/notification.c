@@ -151,17 +151,6 @@ void notification_unbind(struct thread *thread)
     }
 }
 
-void notification_watch_end(struct core *core, struct notification **watcher, uint64_t bits)
-{
-    struct notification *notification = *watcher;
-
-    if (notification) {
-        *watcher = NULL;
-        notification_signal(core, notification, bits);
-        object_unref(&notification->object);
-    }
-}
-
 static struct thread *first_waiter(struct core *core, struct notification *notification)
 {
     struct thread *waiter = NULL;
@@ -203,7 +192,7 @@ int64_t sys_notification_create(struct core *core, struct thread *self)
     if (!quota) {
         return cap_error(self->space, ARG0(self), OBJ_QUOTA);
     }
-    notification = kmem_alloc(quota, sizeof(*notification));
+    notification = object_alloc(quota, sizeof(*notification));
     if (!notification) {
         return E_NOMEM;
     }

@@ -44,9 +44,6 @@ static inline bool notification_give(const struct core *core, struct notificatio
     return true;
 }
 
-/* The end of what `*watcher` watches: signal it and let it go. */
-void notification_watch_end(struct core *core, struct notification **watcher, uint64_t bits);
-
 /* For receive: take the bits of the notification that self is bound to, 0 = none. */
 uint64_t notification_take_bound(struct thread *self);
 /* Once self stands in the endpoint's queue: bits that have come meanwhile end its wait. */

@@ -35,9 +35,20 @@ void object_init(struct object *object, enum object_type type, struct quota *quo
     object->type = (uint8_t)type;
     object->references = 1;
     object->quota = quota;
-    if (quota) {
-        object_ref(&quota->object);
+}
+
+void *object_alloc(struct quota *quota, size_t size)
+{
+    void *memory;
+
+    if (!object_try_ref(&quota->object)) {
+        return NULL;
     }
+    memory = kmem_alloc(quota, size);
+    if (!memory) {
+        object_unref(&quota->object);
+    }
+    return memory;
 }
 
 void object_ref(struct object *object)
@@ -77,7 +88,7 @@ void object_unref(struct object *object)
         if (ops[object->type].release) {
             ops[object->type].release(object);
         }
-        if (grace_hold(core_here(), object)) {
+        if (grace_hold_object(core_here(), object)) {
             return;
         }
         object = object_free(object);
@@ -91,7 +102,12 @@ static struct object **reap_link(struct object *object)
 
 void object_end(struct thread *self, struct object *object)
 {
-    if (__atomic_exchange_n(&object->dying, true, __ATOMIC_ACQ_REL)) {
+    lock_acquire(&object->lock);
+    bool ended = object->dying;
+
+    object->dying = true;
+    lock_release(&object->lock);
+    if (ended) {
         return;
     }
     object_ref(object); /* the list's */

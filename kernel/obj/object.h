@@ -14,6 +14,7 @@
 #define ONESTACK_OBJ_OBJECT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "kernel/abi/cap.h"
@@ -26,7 +27,7 @@ struct thread;
 
 struct object {
     uint8_t type; /* enum object_type */
-    bool dying;   /* no new waiters, no new references; never false again */
+    bool dying;   /* no new waiters, no new references; set under the lock, never false again */
     uint16_t spare;
     struct lock lock;    /* guards the capability tree and what the object's header says */
     uint32_t references; /* changed by locked instructions */
@@ -49,10 +50,16 @@ struct object_ops {
     void (*release)(struct object *object);
 };
 
-/* Start an object whose memory kmem_alloc() gave; it has one reference, the capabilities'. */
+/*
+ * Zeroed memory for an object, and a reference of the object's to its account. NULL: the account is
+ * exhausted, or has just ended.
+ */
+void *object_alloc(struct quota *quota, size_t size);
+/* Start an object whose memory object_alloc() gave; it has one reference, the capabilities'. */
 void object_init(struct object *object, enum object_type type, struct quota *quota);
+/* By who has one, or under the object's lock if it is not dying. */
 void object_ref(struct object *object);
-/* For a pointer without a reference, followed while the memory is still kept: false = it has ended. */
+/* For a pointer without a reference, as a look-up gives: false = it has ended (grace.h). */
 bool object_try_ref(struct object *object);
 /* Drop a reference; the last one frees the object's memory and gives it back to its account. */
 void object_unref(struct object *object);

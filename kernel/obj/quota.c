@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "kernel/obj/quota.h"
 
-#include "kernel/mm/kmem.h"
+#include "kernel/grace.h"
 #include "kernel/obj/cap.h"
 #include "kernel/syscall.h"
 
@@ -48,7 +48,7 @@ int64_t sys_quota_split(struct core *core, struct thread *self)
     if (parent == NULL) {
         return cap_error(self->space, ARG0(self), OBJ_QUOTA);
     }
-    struct quota *quota = kmem_alloc(parent, sizeof(*quota));
+    struct quota *quota = object_alloc(parent, sizeof(*quota));
 
     if (quota == NULL) {
         return E_NOMEM;
@@ -67,15 +67,27 @@ void quota_free(struct object *object)
     quota_refund(object->quota, ((struct quota *)object)->limit);
 }
 
-int64_t sys_quota_info(struct core *core, struct thread *self)
+static int64_t quota_info(struct thread *self)
 {
     const struct quota *quota = cap_object(self->space, ARG0(self),
                                            RIGHT_QUOTA_USE | RIGHT_QUOTA_SPLIT);
 
-    (void)core;
     if (quota == NULL) {
         return cap_error(self->space, ARG0(self), OBJ_QUOTA);
     }
     self->frame.rdx = quota_free_bytes(quota);
     return E_OK;
+}
+
+static void info_continue(struct core *core, struct thread *self)
+{
+    (void)core;
+    self->frame.rax = (uint64_t)quota_info(self);
+}
+
+/* To the byte: what has been given up before the call is back in its account. */
+int64_t sys_quota_info(struct core *core, struct thread *self)
+{
+    (void)core;
+    return grace_pending() ? grace_wait(self, info_continue) : quota_info(self);
 }

@@ -121,7 +121,7 @@ int64_t sys_reply_save(struct core *core, struct thread *self)
     if (!caller) {
         return E_NOREPLY;
     }
-    reply = kmem_alloc(quota, sizeof(*reply));
+    reply = object_alloc(quota, sizeof(*reply));
     if (!reply) {
         return E_NOMEM;
     }

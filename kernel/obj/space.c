@@ -18,14 +18,17 @@
 
 struct space *space_new(struct quota *quota, struct quota *account)
 {
-    struct space *space = kmem_alloc(quota, sizeof(*space));
+    struct space *space = object_alloc(quota, sizeof(*space));
 
     if (space == NULL) {
         return NULL;
     }
     object_init(&space->object, OBJ_SPACE, quota);
+    if (!object_try_ref(&account->object)) {
+        object_unref(&space->object);
+        return NULL;
+    }
     space->account = account;
-    object_ref(&account->object);
     space->cr3 = page_root_create(account);
     if (space->cr3 == 0) {
         space_give_up(space);
@@ -163,18 +166,27 @@ uint64_t space_user_frame(const struct space *space, uint64_t address, bool writ
 
 /* --- fault endpoint --- */
 
-/* Exchange it; the new one comes with a reference, the old one's is given back. */
-static void set_fault(struct space *space, struct endpoint *endpoint, uint64_t badge)
+/*
+ * Exchange it; the new one comes with a reference, the old one's is given back. In a space that is
+ * ending only for none: false.
+ */
+static bool set_fault(struct space *space, struct endpoint *endpoint, uint64_t badge)
 {
-    lock_acquire(&space->object.lock);
-    struct endpoint *old = space->fault_endpoint;
+    struct endpoint *old = endpoint;
 
-    space->fault_endpoint = endpoint;
-    space->fault_badge = badge;
+    lock_acquire(&space->object.lock);
+    bool done = endpoint == NULL || !space->object.dying;
+
+    if (done) {
+        old = space->fault_endpoint;
+        space->fault_endpoint = endpoint;
+        space->fault_badge = badge;
+    }
     lock_release(&space->object.lock);
     if (old != NULL) {
         object_unref(&old->object);
     }
+    return done;
 }
 
 int64_t sys_space_set_fault(struct core *core, struct thread *self)
@@ -192,14 +204,11 @@ int64_t sys_space_set_fault(struct core *core, struct thread *self)
             return cap_error(self->space, ARG1(self), OBJ_ENDPOINT);
         }
     }
-    if (space->object.dying || (endpoint != NULL && endpoint->object.dying)) {
+    if (space->object.dying ||
+        (endpoint != NULL && (endpoint->object.dying || !object_try_ref(&endpoint->object)))) {
         return E_DEAD;
     }
-    if (endpoint != NULL) {
-        object_ref(&endpoint->object);
-    }
-    set_fault(space, endpoint, ARG2(self));
-    return E_OK;
+    return set_fault(space, endpoint, ARG2(self)) ? E_OK : E_DEAD;
 }
 
 /* --- the end --- */
@@ -268,7 +277,7 @@ bool space_destroy(struct core *core, struct thread *self, struct object *object
         return false;
     }
     set_fault(space, NULL, 0);
-    notification_watch_end(core, &space->watcher, space->watch_bits);
+    space_watch_end(core, space);
     page_root_leave(space->cr3);
     drop_account(space);
     return true;

@@ -35,7 +35,7 @@ struct space {
     struct notification *watcher; /* signalled when it ends, */
     uint64_t watch_bits;          /* with these bits */
     struct object *reap_next;     /* object.h */
-    uint32_t cap_used;            /* slots that are not free */
+    uint32_t cap_used;            /* slots that are not free, those that wait for it included */
     uint32_t cap_cursor;          /* cap_table_empty(): slots below it are done */
     struct lock cap_lock;         /* guards cap_free, cap_used and growing; the innermost lock */
 };
@@ -57,6 +57,9 @@ bool space_grow_caps(struct space *space);
 /* Map without system call, for the boot loader: all frames must be there. E_OK or an error. */
 int64_t space_map(struct space *space, struct cap *cap, uint64_t address, uint64_t bytes,
                   uint64_t offset, uint8_t flags);
+
+/* The space ends: signal who watches it, and let it go (watch.c). */
+void space_watch_end(struct core *core, struct space *space);
 
 /* What can be done about a page fault. */
 enum space_fault {

@@ -8,7 +8,6 @@
 #include "kernel/fault.h"
 #include "kernel/ipc.h"
 #include "kernel/mail.h"
-#include "kernel/mm/kmem.h"
 #include "kernel/obj/endpoint.h"
 #include "kernel/obj/notification.h"
 #include "kernel/obj/space.h"
@@ -17,7 +16,7 @@
 
 struct thread *thread_new(struct quota *quota, struct core *core, uint8_t priority, uint8_t ceiling)
 {
-    uint8_t *memory = kmem_alloc(quota, THREAD_MEMORY);
+    uint8_t *memory = object_alloc(quota, THREAD_MEMORY);
 
     if (!memory) {
         return NULL;
@@ -60,10 +59,9 @@ bool thread_enter(struct thread *thread, struct space *space)
     return alive;
 }
 
-/* A space ends with its last thread. */
-static void leave_space(struct thread *self, struct thread *thread)
+/* Was it the space's last? Its reference to the space is the caller's to give back. */
+static bool unlist(struct thread *thread, struct space *space)
 {
-    struct space *space = thread->space;
 
     lock_acquire(&space->object.lock);
     if (thread->space_prev) {
@@ -79,10 +77,27 @@ static void leave_space(struct thread *self, struct thread *thread)
     thread->space = NULL;
     thread->cr3 = 0; /* whatever is loaded will do: it never runs in user mode again */
     lock_release(&space->object.lock);
-    if (last) {
+    return last;
+}
+
+/* A space ends with its last thread. */
+static void leave_space(struct thread *self, struct thread *thread)
+{
+    struct space *space = thread->space;
+
+    if (unlist(thread, space)) {
         object_end(self, &space->object);
     }
     object_unref(&space->object);
+}
+
+void thread_give_up(struct thread *thread)
+{
+    struct space *space = thread->space;
+
+    unlist(thread, space);
+    object_unref(&space->object);
+    object_unref(&thread->object);
 }
 
 void thread_set_entry(struct thread *thread, uint64_t rip, uint64_t rsp, uint64_t argument)

@@ -116,8 +116,10 @@ struct thread {
 /* Inactive, in no space yet; with all the kernel memory that the entry model wants. NULL = none. */
 struct thread *thread_new(struct quota *quota, struct core *core, uint8_t priority,
                           uint8_t ceiling);
-/* Into the space's list; false: the space is ending. */
+/* Into the space's list, before anyone else sees it; false: the space is ending. */
 bool thread_enter(struct thread *thread, struct space *space);
+/* Out of it again: nobody has a capability for the thread. The space does not end by that. */
+void thread_give_up(struct thread *thread);
 /* Where it begins; `rip` has been checked (E9). */
 void thread_set_entry(struct thread *thread, uint64_t rip, uint64_t rsp, uint64_t argument);
 /* It is ready from now on. */
@@ -139,7 +141,7 @@ void thread_wait_failed(struct core *core, struct thread *thread, int64_t error)
 /* The blocked thread ends, on its own core and at its own priority. It is out of all queues. */
 void thread_end_when_run(struct core *core, struct thread *thread);
 
-/* kmem_alloc's size: the TCB, and what the entry model wants before it. */
+/* object_alloc's size: the TCB, and what the entry model wants before it. */
 #define THREAD_MEMORY (sizeof(struct thread) + ENTRY_THREAD_EXTRA)
 
 #define THREAD_CANARY 0x6f6e65737461636bULL /* "onestack" */

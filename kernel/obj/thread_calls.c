@@ -42,6 +42,7 @@ int64_t sys_thread_create(struct core *core, struct thread *self)
     struct quota *quota = cap_object(self->space, ARG0(self), RIGHT_QUOTA_USE);
     struct space *space = cap_object(self->space, ARG1(self), RIGHT_SPACE_THREAD);
     uint64_t priority = ARG2(self) & 0xff, ceiling = ARG2(self) >> 8;
+    cap_t handle;
 
     if (!quota) {
         return cap_error(self->space, ARG0(self), OBJ_QUOTA);
@@ -60,13 +61,20 @@ int64_t sys_thread_create(struct core *core, struct thread *self)
     if (!thread) {
         return E_NOMEM;
     }
-    int64_t error = cap_publish(self, &thread->object);
-
-    if (!error && !thread_enter(thread, space)) {
-        object_end(self, &thread->object);
-        return reap(core, self, E_DEAD);
+    if (!thread_enter(thread, space)) {
+        object_unref(&thread->object);
+        return E_DEAD;
     }
-    return error;
+    /* From here on the space's end is the thread's, but only on this core, and so not before we are done. */
+    int error = cap_insert(self->space, &thread->object, cap_type_rights(OBJ_THREAD), 0, NULL, 0,
+                           &handle);
+
+    if (error) {
+        thread_give_up(thread);
+        return error;
+    }
+    self->frame.rdx = handle;
+    return E_OK;
 }
 
 int64_t sys_thread_start(struct core *core, struct thread *self)

@@ -35,3 +35,10 @@ def test_a_planted_leak_is_found(machine: Machine, images: Images, function: str
     assert (rounds, wrong) == (5, 0)
     assert account > 0
     assert free > 0
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.machine(append="run=leak 30", cores=2)
+def test_every_object_on_two_cores(machine: Machine) -> None:
+    """What waits for the other core to have looked (ADR 50) comes back, to the byte."""
+    assert report(machine, 180.0) == (30, 0, 0, 0)

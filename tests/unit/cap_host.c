@@ -48,11 +48,37 @@ void kmem_free(struct quota *quota, void *memory, size_t size)
     free(memory);
 }
 
-/* There is one core: nobody else can be looking at it. */
-bool grace_hold(struct core *at, struct object *object)
+/* With `looking` another core may hold pointers to slots until collect(); to objects none does. */
+static bool looking;
+static struct cap *garbage;
+static uint64_t collections;
+
+bool grace_hold_object(struct core *at, struct object *object)
 {
     (void)at, (void)object;
     return false;
+}
+
+bool grace_hold_slot(struct core *at, struct cap *slot)
+{
+    (void)at;
+    if (looking) {
+        slot->next = garbage;
+        garbage = slot;
+    }
+    return looking;
+}
+
+void collect(void);
+void collect(void)
+{
+    collections++;
+    while (garbage) {
+        struct cap *slot = garbage;
+
+        garbage = slot->next;
+        cap_slot_free(slot);
+    }
 }
 
 bool space_grow_caps(struct space *space)
@@ -100,6 +126,7 @@ DESTROY(memory)
 
 bool space_destroy(struct core *at, struct thread *self, struct object *object)
 {
+    collect();
     if (!cap_table_empty(at, self, (struct space *)object)) {
         return false;
     }
@@ -129,18 +156,20 @@ void thread_finish(struct core *at, struct thread *self)
 
 /* --- for the test --- */
 
-void start(unsigned pages, unsigned memory_steps);
+void start(unsigned pages, unsigned memory_steps, bool others_look);
 int64_t call(unsigned space, unsigned number, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,
              bool preempt);
 int64_t create(unsigned space, unsigned type);
 uint64_t second(unsigned space);
 uint64_t space_cap(unsigned space, unsigned of);
+const struct cap *slot_of(unsigned space, uint64_t handle);
 int64_t look(unsigned space, uint64_t handle, uint64_t *badge, uint64_t *rights, void **object);
 int tree(struct object *object, uint64_t *handles, uint64_t *where, int *depths, int room);
 uint64_t figure(unsigned which);
 
-void start(unsigned pages, unsigned memory_steps)
+void start(unsigned pages, unsigned memory_steps, bool others_look)
 {
+    collect();
     for (unsigned i = 0; i < SPACES; i++) {
         if (!spaces[i].caps) {
             void *block = mmap(NULL, 2UL * CAP_WINDOW_SIZE, PROT_READ | PROT_WRITE,
@@ -160,6 +189,7 @@ void start(unsigned pages, unsigned memory_steps)
     }
     root_quota.object.references = 1 << 20;
     unmap_steps = memory_steps;
+    looking = others_look;
     steps_done = destroyed = 0;
     live_bytes = 0;
 }
@@ -174,6 +204,7 @@ static int64_t finish(struct thread *self, int64_t result)
             abort();
         }
         self->continuation = NULL;
+        collect(); /* the other core has been at its outermost level's end */
         next(&core, self);
         result = self->continuation ? BLOCKED : (int64_t)self->frame.rax;
     }
@@ -224,7 +255,7 @@ int64_t create(unsigned space, unsigned type)
     if (type != OBJ_NOTIFICATION) {
         size = type == OBJ_MEMORY ? sizeof(struct memory) : sizeof(struct endpoint);
     }
-    struct object *object = kmem_alloc(&root_quota, size);
+    struct object *object = object_alloc(&root_quota, size);
 
     object_init(object, type, &root_quota);
     return cap_publish(&threads[space], object);
@@ -242,6 +273,12 @@ uint64_t space_cap(unsigned space, unsigned of)
 
     cap_insert(&spaces[space], &spaces[of].object, cap_type_rights(OBJ_SPACE), 0, NULL, 0, &handle);
     return handle;
+}
+
+/* What another core that looks the handle up now goes on with. */
+const struct cap *slot_of(unsigned space, uint64_t handle)
+{
+    return cap_find(&spaces[space], handle, ~0U);
 }
 
 int64_t look(unsigned space, uint64_t handle, uint64_t *badge, uint64_t *rights, void **object)
@@ -302,5 +339,8 @@ int tree(struct object *object, uint64_t *handles, uint64_t *where, int *depths,
 
 uint64_t figure(unsigned which)
 {
-    return which == 0 ? live_bytes : which == 1 ? destroyed : spaces[which - 2].cap_used;
+    return which == 0           ? live_bytes
+           : which == 1         ? destroyed
+           : which < 2 + SPACES ? spaces[which - 2].cap_used
+                                : collections;
 }

@@ -48,6 +48,15 @@ void object_ref(struct object *object)
 {
     object->references++;
 }
+bool object_try_ref(struct object *object)
+{
+    object->references++;
+    return true;
+}
+void *object_alloc(struct quota *quota, size_t size)
+{
+    return kmem_alloc(quota, size);
+}
 void object_unref(struct object *object)
 {
     if (--object->references == 0) {
@@ -133,9 +142,19 @@ bool thread_quit(struct core *c, struct thread *t, struct thread *o)
     (void)c, (void)t, (void)o;
     return true;
 }
-void notification_watch_end(struct core *c, struct notification **watcher, uint64_t bits)
+void space_watch_end(struct core *c, struct space *s)
 {
-    (void)c, (void)watcher, (void)bits;
+    (void)c, (void)s;
+}
+/* There is one core: nothing waits. */
+bool grace_pending(void)
+{
+    return false;
+}
+int64_t grace_wait(struct thread *thread, continuation_fn *then)
+{
+    (void)thread, (void)then;
+    abort();
 }
 void tlb_invalidate(const struct space *s, uint64_t address, uint64_t pages)
 {

@@ -31,6 +31,17 @@ BADGED = {TYPES["ENDPOINT"], TYPES["NOTIFICATION"]}
 ROOM = 512
 
 
+class Slot(ctypes.Structure):
+    """The beginning of struct cap: what a look-up without a lock reads."""
+
+    _fields_ = [  # noqa: RUF012 - ctypes wants a list
+        ("handle", U64),
+        ("object", ctypes.c_void_p),
+        ("badge", U64),
+        ("rights", ctypes.c_uint32),
+    ]
+
+
 def load(folder: Path, sources: list[str]) -> ctypes.CDLL:
     """The kernel's SOURCES (paths from the top) as a library."""
     (folder / "entry_model.h").write_text('#include "kernel/arch/entry/tcb.h"\n')
@@ -39,6 +50,8 @@ def load(folder: Path, sources: list[str]) -> ctypes.CDLL:
     lib.call.argtypes = [ctypes.c_uint, ctypes.c_uint, U64, U64, U64, U64, ctypes.c_bool]
     lib.call.restype = lib.create.restype = lib.look.restype = ctypes.c_int64
     lib.second.restype = lib.space_cap.restype = lib.figure.restype = U64
+    lib.start.argtypes = [ctypes.c_uint, ctypes.c_uint, ctypes.c_bool]
+    lib.slot_of.argtypes, lib.slot_of.restype = [ctypes.c_uint, U64], ctypes.POINTER(Slot)
     lib.look.argtypes = [ctypes.c_uint, U64, *[ctypes.c_void_p] * 3]
     lib.tree.argtypes = [*[ctypes.c_void_p] * 4, ctypes.c_int]
     return lib
@@ -90,10 +103,13 @@ class Caps(RuleBasedStateMachine):
 
     lib: ctypes.CDLL
     pages: int = 2
+    looking: bool = False  # another core may hold pointers to slots that are given up
 
     def __init__(self) -> None:
         super().__init__()
-        self.lib.start(self.pages, 3)
+        self.lib.start(self.pages, 3, self.looking)
+        self.held: list[tuple[ctypes._Pointer[Slot], int, int | None, int]] = []
+        self.held_since = 0
         self.things: list[Thing] = []
         self.live: dict[tuple[int, int], Node] = {}
         self.stale: list[tuple[int, int]] = []
@@ -125,6 +141,34 @@ class Caps(RuleBasedStateMachine):
         assert (space, handle) not in self.live, "a handle was given twice"
         assert (space, handle) not in self.stale, "a handle came back"
         self.live[space, handle] = node
+
+    @rule(data=st.data())
+    def another_core_looks(self, data: st.DataObject) -> None:
+        """It has found a capability, and will read more of it until it has come to its end."""
+        if self.live and self.looking:
+            space, handle = data.draw(st.sampled_from(sorted(self.live)), label="looks")
+            slot = self.lib.slot_of(space, handle)
+            found = slot.contents
+            self.forget()
+            self.held.append((slot, handle, found.object, found.badge))
+
+    def forget(self) -> None:
+        """What the other core had found before the slots were last collected."""
+        collections = int(self.lib.figure(2 + SPACES))
+        if collections != self.held_since:
+            self.held.clear()
+        self.held_since = collections
+
+    @rule()
+    def another_core_is_done(self) -> None:
+        self.lib.collect()
+
+    @invariant()
+    def what_another_core_reads_stays(self) -> None:
+        self.forget()
+        for slot, handle, address, badge in self.held:
+            assert (slot.contents.object, slot.contents.badge) == (address, badge)
+            assert slot.contents.handle in (handle, (handle >> 32) + 1 << 32)
 
     def drop(self, node: Node) -> None:
         at = node.siblings.index(node)
@@ -318,20 +362,22 @@ class Caps(RuleBasedStateMachine):
         assert self.lib.figure(1) == self.dead_things + len(self.ended)
 
 
-def run(kernel: ctypes.CDLL, pages: int, *, shrink: bool = True) -> None:
+def run(kernel: ctypes.CDLL, pages: int, *, looking: bool, shrink: bool = True) -> None:
     class Machine(Caps):
         pass
 
-    Machine.lib, Machine.pages = kernel, pages
+    Machine.lib, Machine.pages, Machine.looking = kernel, pages, looking
     case = Machine.TestCase
     phases = set(Phase) if shrink else {Phase.generate}
     case.settings = settings(max_examples=100, stateful_step_count=60, deadline=None, phases=phases)
     case().runTest()
 
 
-@pytest.mark.parametrize("pages", [1, 4])
-def test_random_sequences_agree_with_the_model(kernel: ctypes.CDLL, pages: int) -> None:
-    run(kernel, pages)
+@pytest.mark.parametrize(("pages", "looking"), [(1, False), (4, False), (2, True)])
+def test_random_sequences_agree_with_the_model(
+    kernel: ctypes.CDLL, pages: int, looking: bool
+) -> None:
+    run(kernel, pages, looking=looking)
 
 
 PLANTED = {
@@ -344,6 +390,7 @@ PLANTED = {
         "derive_first(&object->caps",
     ),
     "rights": ("cap->rights = rights;", "cap->rights = parent ? parent->rights : rights;"),
+    "filled too soon": ("!grace_hold_slot(core_here(), cap)", "true"),
     "deaf": ("--((struct endpoint *)object)->receive_caps == 0", "false"),
 }
 
@@ -357,11 +404,11 @@ def test_a_planted_fault_is_found(tmp_path: Path, fault: str) -> None:
     others = [name for name in SOURCES if not name.endswith("/cap.c")]
     broken = load(tmp_path, [*others, str(tmp_path / "cap.c")])
     with pytest.raises(AssertionError):
-        run(broken, 4, shrink=False)
+        run(broken, 4, looking=True, shrink=False)
 
 
 def test_many_preempted_revokes_leave_nothing(kernel: ctypes.CDLL) -> None:
-    kernel.start(64, 2)
+    kernel.start(64, 2, False)
     assert kernel.create(0, TYPES["MEMORY"]) == 0
     first = chain = int(kernel.second(0))
     number = SYSCALLS["cap_copy"].number

@@ -26,7 +26,9 @@ SHIM = f"""
 #include <stdlib.h>
 #include <string.h>
 #include "kernel/debug/panic.h"
+#include "kernel/grace.h"
 #include "kernel/mm/frames.h"
+#include "kernel/mm/kmem.h"
 #include "kernel/obj/cap.h"
 #include "kernel/obj/quota.h"
 
@@ -37,6 +39,13 @@ void object_init(struct object *object, enum object_type type, struct quota *quo
     (void)object, (void)type, (void)quota;
 }}
 void object_unref(struct object *object) {{ (void)object; }}
+void *object_alloc(struct quota *quota, size_t size) {{ return kmem_alloc(quota, size); }}
+bool grace_pending(void) {{ return false; }}
+int64_t grace_wait(struct thread *self, continuation_fn *then)
+{{
+    (void)self, (void)then;
+    abort();
+}}
 int64_t cap_publish(struct thread *t, struct object *o) {{ (void)t, (void)o; return 0; }}
 int cap_error(const struct space *s, cap_t handle, enum object_type type)
 {{

@@ -174,6 +174,14 @@ static void spaces(void)
     gone(account);
 }
 
+/* On another core it would run, and fault, at once. */
+static void keep_here(cap_t thread)
+{
+    uint64_t core = sys_kernel_info(KINFO_CORE_HERE, 0).second;
+
+    expect("affinity", sys_thread_set_affinity(thread, core).value, 0);
+}
+
 /* One that ends while it is in use: threads that wait, memory that is mapped, capabilities. */
 static void spaces_cut_short(void)
 {
@@ -182,6 +190,7 @@ static void spaces_cut_short(void)
     for (int i = 0; i < 3; i++) {
         cap_t thread = made("create", sys_thread_create(own.quota, space, LOW));
 
+        keep_here(thread);
         expect("start", sys_thread_start(thread, CODE, 0, 0).value, 0);
         made("move", sys_cap_move(thread, space));
     }
@@ -255,6 +264,7 @@ int main(int argc, char **argv)
     if (argc > 1 && !parse_number(argv[1], &rounds)) {
         die("ROUNDS");
     }
+    keep_here(own.thread);
     start_server();
     for (int i = 0; i < WARM_UP; i++) {
         play();
