@@ -45,6 +45,24 @@ def test_linux_survives(kernel: kernelfile.KernelFile, path: str) -> None:
     assert "are in no ELF file" in said
 
 
+def test_linux_survives_on_two_cpus(kernel: kernelfile.KernelFile) -> None:
+    """By real time: QEMU's clock of instructions does not get this kernel past its second CPU."""
+    spec = replace(
+        kernel.target.spec,
+        cores=2,
+        append=f"{kernel.target.spec.append} isolcpus=1",  # the program stays on the first
+        icount=None,
+        sleep=False,
+    )
+    [path] = [one for one in kernel.paths if one.name == "syscall"]
+    target = replace(kernel.target, spec=spec)
+    [result] = Campaign(target, [Part(path, kernel.events[0])], limit=SHORT).run()
+    assert result.outcomes() == {"survived": SHORT}
+    said = "; ".join(result.assumptions)
+    assert "events strike CPU 0; the others run on meanwhile" in said
+    assert "time is real" in said
+
+
 @dataclass(frozen=True)
 class Harm(Nmi):
     """An NMI that costs a register: what a handler that saves too little does."""

@@ -34,7 +34,7 @@ ROOM = 512
 class Slot(ctypes.Structure):
     """The beginning of struct cap: what a look-up without a lock reads."""
 
-    _fields_ = [  # noqa: RUF012 - ctypes wants a list
+    _fields_ = [
         ("handle", U64),
         ("object", ctypes.c_void_p),
         ("badge", U64),

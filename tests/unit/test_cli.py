@@ -140,6 +140,7 @@ def test_unknown_path_and_event_list_those_there_are() -> None:
         ("machine = 3", "Write [machine]"),
         ("[machine]\nboot = 'x'", "'x' is not a valid BootWay"),
         ("[machine]", "needs `kernel`"),
+        ("[machine]\nclock = 'sun'", "clock = 'sun'. There are: instructions, real"),
     ],
 )
 def test_kernel_file_errors(tmp_path: Path, text: str, said: str) -> None:

@@ -28,10 +28,11 @@ from onestack.patch import PatchFault
 from onestack.path import Path, StackProbe
 from onestack.sweep import Target
 
+CLOCKS = ("instructions", "real")
 FILES = ("kernel", "initrd", "cdrom", "disk")
 MACHINE_KEYS = {
     *FILES,
-    *("append", "boot", "memory", "cores", "cpu", "machine", "thread", "args", "qemu"),
+    *("append", "boot", "memory", "cores", "cpu", "machine", "thread", "args", "qemu", "clock"),
 }
 GUEST_KEYS = {"elfs", "ready", "panic", "killed", "type", "prompt", "entry", "nmi"}
 PATH_KEYS = {"name", "start", "end", "after", "stimulus", "scope", "cpu", "max_instructions"}
@@ -142,12 +143,16 @@ class _Reader:
         options["args"] = tuple(options.get("args", ()))
         patterns = [BadPattern(text) for text in panics]
         patterns += [BadPattern(text, kind=Failure.KILLED) for text in killed]
+        clock = options.pop("clock", CLOCKS[0])
+        if clock not in CLOCKS:
+            raise UsageError(f"{self._path}: clock = {clock!r}", f"There are: {', '.join(CLOCKS)}")
         # a clock of instructions, so that paths repeat; asleep in real time, so that it stands
         # still when the harness stops the guest
+        counted = clock == CLOCKS[0]
         return MachineSpec(
             **options,
-            icount=0,
-            sleep=True,
+            icount=0 if counted else None,
+            sleep=counted,
             snapshots=True,
             bad_patterns=(*patterns, *DEFAULT_BAD_PATTERNS),
         )

@@ -131,6 +131,7 @@ def _machine(answers: Answers, folder: Path) -> str:
     lines += [
         f"memory = {spec.memory:<14}# MiB; little is quick to save and restore",
         f"cores = {spec.cores:<15}# a second one runs beside the path's",
+        "# clock = 'real'        # if a second CPU does not start by a clock of instructions",
         f"cpu = {_quoted(spec.cpu):<17}# QEMU's -cpu",
     ]
     if spec.machine != MachineSpec.machine:

@@ -79,7 +79,7 @@ class TssView:
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a stack. `fresh`: just pushed or changed; `here`: the stack pointer points at it."""
+    """A word of a stack. `fresh`: just pushed or changed; `here`: where the stack pointer is."""
 
     address: int
     value: int

@@ -161,6 +161,8 @@ class Sweeper:
     def assumptions(self, visits: Sequence[Boundary]) -> list[str]:
         """What is taken for granted on the path, and what cannot be judged, in sentences."""
         said = ["time is the count of instructions: no timer interrupts where none did before"]
+        if self.target.spec.icount is None:
+            said = ["time is real: an interrupt may come into a path that had none"]
         if self.target.spec.cores > 1:
             said.append(f"events strike CPU {self.path.cpu}; the others run on meanwhile")
         foreign = sum(self.images.image_at(visit.address) is None for visit in visits)
