@@ -37,6 +37,20 @@ def onestack(
     )
 
 
+def on_terminal(*words: object) -> str:
+    """What a command shows on a terminal that is its standard error, without its colours."""
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "onestack.cli", *map(str, words)]
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    shown = b""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=slave, env=env):
+        os.close(slave)
+        with contextlib.suppress(OSError):  # the terminal's other end has gone
+            while piece := os.read(master, 65536):
+                shown += piece
+    return re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", shown).decode("utf-8", "replace")
+
+
 # ---- help and errors
 
 
@@ -213,20 +227,11 @@ def test_sweep_report_and_exit_code(tmp_path: Path) -> None:
 
 
 def test_sweep_shows_progress_on_a_terminal(tmp_path: Path) -> None:
-    master, slave = pty.openpty()
-    words = ["sweep", TOML, "--path", "null", "--event", "nmi", "-j", 1, "-o", tmp_path / "s.json"]
-    command = [sys.executable, "-m", "onestack.cli", *map(str, words)]
-    env = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
-    shown = b""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=slave, env=env):
-        os.close(slave)
-        with contextlib.suppress(OSError):  # the terminal's other end has gone
-            while piece := os.read(master, 65536):
-                shown += piece
-    text = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", shown)
-    assert b"null/nmi" in text
-    assert b"5 corrupted" in text
-    assert re.search(rb"\d/s", text)
+    words = ("sweep", TOML, "--path", "null", "--event", "nmi", "-j", 1, "-o", tmp_path / "s.json")
+    shown = on_terminal(*words)
+    assert "null/nmi" in shown
+    assert "5 corrupted" in shown
+    assert re.search(r"\d/s", shown)
 
 
 def descendants(pid: int) -> list[int]:
@@ -336,3 +341,17 @@ def test_check_finds_what_is_naive_about_the_toy() -> None:
 
 def test_report_of_nothing() -> None:
     assert "Run a sweep first" in one_line(onestack("report", "/nowhere.json"), USAGE)
+
+
+# ---- bars, where there is a terminal
+
+
+def test_waits_show_how_long_they_may_take() -> None:
+    shown = on_terminal("boot", TOML, "--expect", "never", "--within", 2)
+    assert "for 'never'" in shown
+    assert re.search(r"1 s, at most 1 s left", shown)
+
+
+def test_counted_work_shows_rate_and_time_left(tmp_path: Path) -> None:
+    shown = on_terminal("sweep", TOML, "--limit", 1, "-j", 1, "-o", tmp_path / "s.json")
+    assert re.search(r"recording the paths .* \d+/\d+ +\d+/s -?[\d:-]+", shown)

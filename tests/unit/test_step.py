@@ -109,7 +109,7 @@ def test_an_irq_pushes_into_the_save_area(machine: Machine, images: Images) -> N
 
 
 def test_any_kernel_by_its_tss(toy_images: Images) -> None:
-    with Machine(toy_spec()) as machine:
+    with Machine(toy_spec(icount=0, sleep=True)) as machine:
         machine.console.expect("toy: ready")
         Injector(machine, toy_images).stop_at("user_null")
         stepper = Stepper(machine, toy_images, TssView(toy_images))

@@ -19,11 +19,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onestack import exitcodes
+from onestack.bars import waiting
 from onestack.deadline import Deadline
 from onestack.errors import Failure, GuestError, OnestackError
 from onestack.machine import MachineSpec, QemuError, check_qemu, die_with
 
 GDB_SIDE = Path(__file__).with_name("gdbside.py")
+BOOT_TIMEOUT = 60.0  # seconds for the guest to get ready
+LONGEST_FOLDER = 70  # characters: the path of a socket has 107 at most
 START_TIMEOUT = 20.0  # seconds for QEMU to make its sockets
 
 
@@ -98,11 +101,14 @@ def under_gdb(
     if shutil.which("gdb") is None:
         raise GdbError("no gdb", "Install the package gdb")
     check_qemu(spec.qemu)
-    folder = Path(tempfile.mkdtemp(prefix="onestack-gdb-"))
+    room = None if len(tempfile.gettempdir()) < LONGEST_FOLDER else "/tmp"
+    folder = Path(tempfile.mkdtemp(prefix="onestack-gdb-", dir=room))
     try:
         with _qemu(spec, folder, stopped=not ready) as qemu:
             if ready:
-                _wait_console(qemu, folder / "console.log", re.compile(ready), Deadline(60.0))
+                with waiting(f"for {ready!r}", BOOT_TIMEOUT):
+                    deadline = Deadline(BOOT_TIMEOUT)
+                    _wait_console(qemu, folder / "console.log", re.compile(ready), deadline)
             command = _gdb_command(folder, elfs, session)
             parent = os.getpid()
             with _ctrl_c_is_the_childs():

@@ -129,8 +129,11 @@ class Campaign:
 
     # ---- the plan
 
-    def plan(self) -> None:
-        """Record all paths; makes `results`, filled with what the state file has."""
+    def plan(self, listener: Callable[[Part], None] | None = None) -> None:
+        """Record all paths; makes `results`, filled with what the state file has.
+
+        `listener` is told of each part that is done.
+        """
         old = self._state.load() if self._state else {}
         recorded: dict[Path, tuple[list[Boundary], int, list[str]]] = {}
         with contextlib.ExitStack() as stack:
@@ -150,6 +153,8 @@ class Campaign:
                         self.resumed += 1
                 self.results.append(result)
                 self._boundaries[part.key] = boundaries
+                if listener:
+                    listener(part)
             if self.processes == 1:
                 stack.pop_all()
                 self._sweeper = sweeper

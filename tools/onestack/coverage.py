@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onestack import plugins
+from onestack.bars import counted
 from onestack.elf import Image, Images
 from onestack.errors import UsageError
 from onestack.symbolize import Symbolizer
@@ -114,7 +115,8 @@ def measure(kernel: Path, folder: Path) -> Coverage:
     addresses = executed(folder, code)
     files: dict[str, dict[int, bool]] = defaultdict(dict)
     starts = [s.address for s in image.symbols if s.code and s.address in code]
-    for start, stop in zip(starts, [*starts[1:], code.stop], strict=True):
+    functions = list(zip(starts, [*starts[1:], code.stop], strict=True))
+    for start, stop in counted(functions, "functions to lines"):
         for instruction in image.disassemble(start, stop):
             source = symbolizer.line(instruction.address)
             if source:

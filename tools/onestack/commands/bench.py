@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from onestack import bench, kernelfile
+from onestack.bars import waiting
 from onestack.commands.common import FOUND, OK, Command, file_argument, show
 from onestack.elf import Images
 from onestack.errors import UsageError
@@ -35,7 +36,8 @@ def _run(options: argparse.Namespace) -> int:
     spec = replace(target.spec, sleep=False)
     with Machine(spec) as machine:
         if target.ready:
-            machine.console.expect(target.ready, 60.0)
+            with waiting(f"for {target.ready!r}", 60.0):
+                machine.console.expect(target.ready, 60.0)
         if options.start:
             injector = Injector(machine, Images.load(*target.elfs))
             least, mean, most = bench.count_between(injector, options.start, options.to)
@@ -46,14 +48,15 @@ def _run(options: argparse.Namespace) -> int:
                 )
             ]
         else:
-            metrics = bench.measure(
-                machine,
-                text=plan.text,
-                end=plan.end,
-                within=plan.within,
-                targets=dict(plan.targets),
-                labels=kernel.labels,
-            )
+            with waiting("for the guest's figures", plan.within):
+                metrics = bench.measure(
+                    machine,
+                    text=plan.text,
+                    end=plan.end,
+                    within=plan.within,
+                    targets=dict(plan.targets),
+                    labels=kernel.labels,
+                )
         bench.write(metrics, options.output, machine.version)
     lines = [
         f"{m.name:28} {m.mean:>12g} {m.unit}"

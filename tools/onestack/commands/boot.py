@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 
 from onestack import attended
+from onestack.bars import waiting
 from onestack.commands.common import OK, Command, add_machine, file_argument, machine_spec, show
 from onestack.machine import Machine
 
@@ -31,11 +32,13 @@ def _run(options: argparse.Namespace) -> int:
         return OK
     with Machine(spec) as machine:
         try:
-            machine.console.expect(options.expect, options.within)
+            with waiting(f"for {options.expect!r}", options.within):
+                machine.console.expect(options.expect, options.within)
             if options.send is not None:
                 machine.console.send_line(options.send)
             if options.then:
-                machine.console.expect(options.then, options.within)
+                with waiting(f"for {options.then!r}", options.within):
+                    machine.console.expect(options.then, options.within)
         finally:
             machine.console.drain()
             facts = {"console": machine.console.text, "qemu": machine.version}

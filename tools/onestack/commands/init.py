@@ -6,9 +6,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rich.console import Console as Terminal
-
 from onestack import kernelfile, newfile
+from onestack.bars import waiting
 from onestack.commands.common import INCOMPLETE, OK, Command, add_machine, machine_spec, show
 from onestack.errors import UsageError
 
@@ -48,8 +47,7 @@ def _run(options: argparse.Namespace) -> int:
     output = options.output or Path(source.stem + ".toml")
     if output.exists() and not options.force:
         raise UsageError(f"{output} exists", "Give another -o, or --force")
-    terminal = Terminal(stderr=True)
-    with terminal.status("booting it once, to see what it does"):  # shown on a terminal only
+    with waiting("watching it boot", options.look):
         answers = newfile.first_answers(spec, options.elf, options.look)
     if not options.defaults:
         try:

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from onestack import artefacts, kernelfile
+from onestack.bars import waiting
 from onestack.commands.common import OK, Command, file_argument, show
 from onestack.deadline import Deadline
 from onestack.elf import Images
@@ -42,11 +43,13 @@ def _run(options: argparse.Namespace) -> int:
     event = event_named(options.event, standard_events(options.irq, options.cpu))
     with Machine(target.spec) as machine:
         if target.ready:
-            machine.console.expect(target.ready, 60.0)
+            with waiting(f"for {target.ready!r}", 60.0):
+                machine.console.expect(target.ready, 60.0)
         if target.setup and kernel.paths:
             target.setup(machine, images, kernel.paths[0])
         injector = Injector(machine, images)
-        injector.stop_at(options.at, 60.0)
+        with waiting(f"to come to {options.at}", 60.0):
+            injector.stop_at(options.at, 60.0)
         arrivals = []
         try:
             for shot in event.shots:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from onestack import kernelfile
+from onestack.bars import waiting
 from onestack.commands.common import OK, Command, add_machine, file_argument, machine_spec, show
 from onestack.elf import Images
 from onestack.errors import UsageError
@@ -42,9 +43,11 @@ def _run(options: argparse.Namespace) -> int:
     make = kernelfile.load_python(Path(), options.view) if options.view else TssView
     with Machine(spec) as machine:
         if ready := options.ready or (target.ready if target else ""):
-            machine.console.expect(ready, 60.0)
+            with waiting(f"for {ready!r}", 60.0):
+                machine.console.expect(ready, 60.0)
         if options.at:
-            Injector(machine, images).stop_at(options.at, 60.0)
+            with waiting(f"to come to {options.at}", 60.0):
+                Injector(machine, images).stop_at(options.at, 60.0)
         machine.pause()
         stepper = Stepper(machine, images, make(images))
         if options.json:  # for scripts: one look, without a screen

@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console as Terminal
 
 from onestack import campaign, kernelfile
+from onestack.bars import counting
 from onestack.commands.common import FOUND, INCOMPLETE, OK, Command, file_argument, show
 from onestack.elf import Images
 from onestack.machine import check_qemu
@@ -51,10 +52,9 @@ def _run(options: argparse.Namespace) -> int:
         processes=options.jobs,
         limit=options.limit,
     )
-    terminal = Terminal(stderr=True)
-    with terminal.status("recording the paths"):  # shown on a terminal only
-        work.plan()
-    with SweepProgress(work, terminal) as progress:
+    with counting("recording the paths", len(parts)) as one_more:
+        work.plan(one_more)
+    with SweepProgress(work, Terminal(stderr=True)) as progress:
         results = work.run(progress.tell)
     symbolizer = Symbolizer(Images.load(*kernel.target.elfs))
     cells = campaign.write(results, symbolizer, options.output, check_qemu(kernel.target.spec.qemu))

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from onestack import kernelfile, trace
+from onestack.bars import waiting
 from onestack.commands.common import OK, Command, add_machine, file_argument, machine_spec, show
 from onestack.deadline import Deadline
 from onestack.elf import Images
@@ -47,11 +48,13 @@ def _run(options: argparse.Namespace) -> int:
     with Machine(spec) as machine:
         try:
             if ready := options.ready or (target.ready if target else ""):
-                machine.console.expect(ready, 60.0)
+                with waiting(f"for {ready!r}", 60.0):
+                    machine.console.expect(ready, 60.0)
             if options.send is not None:
                 machine.console.send_line(options.send)
             if options.until:
-                machine.console.expect(options.until, 60.0)
+                with waiting(f"for {options.until!r}", 60.0):
+                    machine.console.expect(options.until, 60.0)
             else:
                 machine.watch.wait(None, Deadline(options.seconds), "failure")
         except DeadlineError:
