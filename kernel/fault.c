@@ -4,6 +4,8 @@
 #include "kernel/abi/fault.h"
 #include "kernel/abi/message.h"
 #include "kernel/arch/cpu.h"
+#include "kernel/arch/entry.h"
+#include "kernel/arch/mcheck.h"
 #include "kernel/ipc.h"
 #include "kernel/lib/string.h"
 #include "kernel/mail.h"
@@ -26,7 +28,7 @@
 
 /* ---- messages ---- */
 
-/* An exception's message. */
+/* An exception's message, or a machine check's. */
 static inline void describe(const struct thread *from, struct frame *words)
 {
     words->rbx = from->words[0];
@@ -51,6 +53,7 @@ int64_t fault_deliver(struct core *core, struct thread *from, struct thread *to)
         info |= (int64_t)FAULT_PAGE << INFO_LABEL_SHIFT;
     } else {
         describe(from, words);
+        info |= (int64_t)from->words[3] << INFO_LABEL_SHIFT;
     }
     ipc_take_caller(core, to, from, THREAD_FAULTED);
     return info;
@@ -269,7 +272,14 @@ static bool to_endpoint(struct core *core, struct thread *self, unsigned vector,
     self->words[1] = error;
     self->words[2] = address;
     fast_fault(core, self, endpoint);
+    self->words[3] = FAULT_EXCEPTION;
     return send(core, self, endpoint);
+}
+
+static void end(struct core *core, struct thread *self)
+{
+    object_end(self, &self->object);
+    reap(core, self, (int64_t)self->frame.rax);
 }
 
 void fault_user(struct core *core, struct thread *self, unsigned vector, uint64_t error,
@@ -282,7 +292,41 @@ void fault_user(struct core *core, struct thread *self, unsigned vector, uint64_
         return;
     }
     if (!to_endpoint(core, self, vector, error, address)) {
-        object_end(self, &self->object);
-        reap(core, self, (int64_t)self->frame.rax);
+        end(core, self);
+    }
+}
+
+/* ---- machine checks ---- */
+
+/* A continuation of a thread that was in user mode; its words are the message's. */
+static void machine_check(struct core *core, struct thread *self)
+{
+    struct endpoint *endpoint = self->space->fault_endpoint;
+
+    if ((!endpoint || !send(core, self, endpoint)) && self->words[2]) {
+        end(core, self);
+    }
+}
+
+void fault_machine_check(struct core *core, const struct mcheck_record *record)
+{
+    struct thread *self = entry_current(core);
+    bool required = record->user && mcheck_required(record);
+    uint64_t address = 0;
+
+    /* In the middle of a call it has used no broken memory: that would have been fatal. */
+    if (self->space == NULL || self->state != THREAD_READY || self->continuation ||
+        !(record->status & MCHECK_STATUS_UNCORRECTED)) {
+        return;
+    }
+    if (record->status & MCHECK_STATUS_ADDRESS) {
+        address = space_find_frame(self->space, record->address);
+    }
+    if (required || address) {
+        self->words[0] = record->status;
+        self->words[1] = address;
+        self->words[2] = required;
+        self->words[3] = FAULT_MACHINE_CHECK;
+        self->continuation = machine_check;
     }
 }

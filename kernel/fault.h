@@ -5,6 +5,7 @@
 
 #include "kernel/arch/core.h"
 
+struct mcheck_record;
 struct space;
 
 /*
@@ -14,6 +15,13 @@ struct space;
  */
 void fault_user(struct core *core, struct thread *self, unsigned vector, uint64_t error,
                 uint64_t address);
+
+/*
+ * An uncorrected machine check that is not fatal, at the outermost level. If the thread that is current
+ * has used what is broken, or its space maps the address, its space's fault endpoint is told before
+ * it next runs in user mode; without an endpoint, it ends if it must not go on.
+ */
+void fault_machine_check(struct core *core, const struct mcheck_record *record);
 
 /*
  * The kernel, working for `self`, needs a page of `space` (self's own, or its partner's in an IPC) that is

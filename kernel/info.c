@@ -34,6 +34,12 @@ static int64_t core_figure(uint64_t kind, uint64_t index, uint64_t *value)
     case KINFO_MCHECK_COUNT:
         *value = core->mcheck ? core->mcheck->count : 0;
         return E_OK;
+    case KINFO_MCHECK_STATUS:
+        *value = mcheck_last(core) ? mcheck_last(core)->status : 0;
+        return E_OK;
+    case KINFO_MCHECK_ADDRESS:
+        *value = mcheck_last(core) ? mcheck_last(core)->address : 0;
+        return E_OK;
     default:
         return E_INVAL;
     }

@@ -12,6 +12,12 @@
 #define FAULT_EXCEPTION 0
 /* To a memory object's pager, with its capability's badge: offset of the page, 1 = to be written. */
 #define FAULT_PAGE 1
+/*
+ * To the space's fault endpoint: an uncorrected machine check has struck the thread, or memory that
+ * its space maps. The bank's status; the address in the space, or 0: none of its own is known; 1 =
+ * the thread has used what is broken and is not to go on as it is, else it may; rip, rsp, rflags.
+ */
+#define FAULT_MACHINE_CHECK 2
 
 /* Verdicts: */
 #define FAULT_RESUME 0 /* go on with the registers as they are now; a missed page: try again */

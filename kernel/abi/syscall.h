@@ -51,6 +51,8 @@ enum kernel_info_kind {
     KINFO_MCHECK_COUNT,
     KINFO_IRQ_NESTED, /* index = core: of KINFO_IRQ_COUNT, those that struck the kernel */
     KINFO_CORE_STATE, /* index = core: core_state, core_nest << 32; of one's own as it is in this call */
+    KINFO_MCHECK_STATUS,  /* index = core: of the last bank recorded, its status, */
+    KINFO_MCHECK_ADDRESS, /* and its physical address; 0 = none */
     KINFO_COUNT
 };
 #endif

@@ -79,5 +79,7 @@ enum space_fault space_fault(struct space *space, uint64_t address, uint64_t err
  * device's, or read-only and `write`. For the long copy; valid until the space's lock is given to someone else.
  */
 uint64_t space_user_frame(const struct space *space, uint64_t address, bool write);
+/* Where the space maps a byte of physical memory first, or 0: nowhere. Looks through all it maps. */
+uint64_t space_find_frame(struct space *space, uint64_t physical);
 
 #endif

@@ -22,7 +22,7 @@ from onestack.inject import Injector, MachineCheck, Nmi
 from onestack.machine import Machine
 from onestack.registers import FLAG_RF, GENERAL, Registers
 
-PATIENCE = 2.0  # seconds for what takes some hundred instructions
+PATIENCE = 5.0  # seconds for what takes some hundred instructions
 LONGEST = 1000  # instructions in a handler
 # Of C's instructions in a handler one in so many is struck; ONESTACK_NESTED_EVERY=1: all.
 EVERY = int(os.environ.get("ONESTACK_NESTED_EVERY", "6"))
@@ -79,6 +79,30 @@ class Nest:
     injector: Injector
 
     # ---- going from place to place
+
+    @staticmethod
+    def snapshot(walk: str, where: str) -> str:
+        """What start() keeps."""
+        return f"{walk}-{where}"
+
+    def start(self, walk: str, where: str) -> Registers:
+        """Be at a place of a walk, the same each time: there is a snapshot of it."""
+        machine, snapshot = self.machine, self.snapshot(walk, where)
+        if machine.gdb.running:
+            machine.pause()
+        there = machine.qmp.hmp("info snapshots")
+        if snapshot not in there:
+            if "ready" not in there:
+                machine.save("ready")
+            machine.load("ready")
+            machine.resume()
+            machine.console.send_line(walk)
+            machine.console.expect(rf"sweep: {walk}\s")
+            machine.pause()
+            self.come_to(where)
+            machine.save(snapshot)
+        machine.load(snapshot)
+        return machine.gdb.registers()
 
     def address(self, place: str | int) -> int:
         """Of a symbol or an address."""

@@ -5,7 +5,10 @@
  * on serves the protocol of libos/init.h. A process's faults come to it too: it tells of them and
  * ends the process.
  */
+#include <stdbool.h>
+
 #include "kernel/abi/bootpage.h"
+#include "kernel/abi/fault.h"
 #include "kernel/lib/string.h"
 #include "user/init/power.h"
 #include "user/init/table.h"
@@ -34,6 +37,21 @@ static void end_process(struct entry *entry, int status)
     if (number == run_process) {
         printf("init: %s ended with %d\n", entry->name, status);
         end_machine(status == 0 ? POWER_OFF : POWER_OFF_FAILED);
+    }
+}
+
+/* Who has used broken memory ends; the others are left to go on while they can. */
+static void machine_check(struct entry *entry, const struct words *words)
+{
+    bool required = words->word[2] != 0;
+
+    printf("fault: %s (process %u): machine check, status 0x%lx, address 0x%lx, rip 0x%lx%s\n",
+           entry->name, entry->number, words->word[0], words->word[1], words->word[3],
+           required ? "" : ", goes on");
+    if (required) {
+        end_process(entry, STATUS_MACHINE_CHECK);
+    } else {
+        ipc_reply(0, INFO_LABEL(FAULT_RESUME), &(struct words){{0}}, NULL, 0);
     }
 }
 
@@ -107,7 +125,7 @@ static void serve(uint64_t info, uint32_t badge, const struct words *words)
         return;
     }
     if (info & INFO_FAULT) {
-        end_by_fault(asker, words);
+        (info_label(info) == FAULT_MACHINE_CHECK ? machine_check : end_by_fault)(asker, words);
         return;
     }
     switch (info_label(info)) {

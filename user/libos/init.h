@@ -23,8 +23,9 @@ enum init_label { INIT_EXIT = 1, INIT_SPAWN, INIT_WAIT, INIT_END, INIT_LIST, INI
 enum power { POWER_OFF, POWER_OFF_FAILED, POWER_RESET, POWER_PANIC };
 
 /* A process that a fault ended has this and the exception's vector as its status. */
-#define STATUS_FAULT 128
-#define STATUS_ENDED 255 /* by INIT_END */
+#define STATUS_FAULT         128
+#define STATUS_MACHINE_CHECK (STATUS_FAULT + 18)
+#define STATUS_ENDED         255 /* by INIT_END */
 
 #define PROCESS_NAME 24 /* bytes, a NUL at the end only if there is room */
 

@@ -83,7 +83,16 @@ static void do_mce(int argc, char **argv)
 {
     (void)argc;
     (void)argv;
-    print_counts("machine checks", KINFO_MCHECK_COUNT);
+    for (uint64_t core = 0; core < info(KINFO_CORES, 0); core++) {
+        uint64_t count = info(KINFO_MCHECK_COUNT, core);
+
+        printf("core %lu: %lu machine checks", core, count);
+        if (count) {
+            printf(", the last: status 0x%lx, physical address 0x%lx",
+                   info(KINFO_MCHECK_STATUS, core), info(KINFO_MCHECK_ADDRESS, core));
+        }
+        printf("\n");
+    }
 }
 
 static void do_irq(int argc, char **argv)
@@ -174,7 +183,7 @@ static const struct command commands[] = {
     {"free", "", "free memory", do_free},
     {"help", "", "this list", do_help},
     {"irq", "", "interrupts taken", do_irq},
-    {"mce", "", "machine checks taken", do_mce},
+    {"mce", "", "machine checks taken, and the last one of each core", do_mce},
     {"mem", "", "the same as free", do_free},
     {"nmi", "", "NMIs taken and worked on", do_nmi},
     {"panic", "", "stop the kernel, with its report", do_panic},
