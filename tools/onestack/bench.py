@@ -30,7 +30,7 @@ LINE = re.compile(
     r"(?P<max>\d+) (?P<samples>\d+)\r?$",
     re.MULTILINE,
 )
-ANY_LINE = re.compile(r"^bench: (?!end\b)(.*)$", re.MULTILINE)
+ANY_LINE = re.compile(r"^bench: (?!end\b(?!\w))(.*)$", re.MULTILINE)
 
 
 class BenchError(OnestackError):
@@ -82,7 +82,7 @@ def measure(
     machine: Machine,
     *,
     text: str = "",
-    end: str = r"(?m)^bench: end",
+    end: str = r"(?m)^bench: end\r?\n",
     within: float = 120.0,
     targets: Mapping[str, float] | None = None,
     labels: Labels | None = None,

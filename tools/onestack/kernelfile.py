@@ -62,7 +62,7 @@ class BenchPlan:
     """How a guest is made to print its figures: see bench.py."""
 
     text: str = ""
-    end: str = r"(?m)^bench: end"
+    end: str = r"(?m)^bench: end\r?\n"
     within: float = 120.0
     targets: tuple[tuple[str, float], ...] = ()
 

@@ -26,7 +26,7 @@ struct shared {
     bool fpu;                 /* shall have FPU state */
     uint64_t info;            /* of a server's answers */
     volatile uint64_t stamp;  /* a waiter's or yielder's */
-    volatile uint64_t logged; /* a logger\'s stamps, all of them */
+    volatile uint64_t logged; /* a logger's stamps, all of them */
     volatile uint64_t log[LOG_MAX];
 };
 
@@ -63,6 +63,7 @@ void bench_ipc(void);
 void bench_notify(void);
 void bench_faults(void);
 void bench_irq(void);
+void bench_objects(void);
 void bench_threads(void);
 
 #endif

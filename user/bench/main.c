@@ -99,9 +99,10 @@ static const struct {
     void (*run)(void);
     bool only_named; /* not if no part is named */
 } parts[] = {
-    {"calls", bench_calls, false},   {"ipc", bench_ipc, false}, {"notify", bench_notify, false},
-    {"faults", bench_faults, false}, {"irq", bench_irq, false}, {"threads", bench_threads, false},
-    {"spin", spin_forever, true},
+    {"calls", bench_calls, false},     {"ipc", bench_ipc, false},
+    {"notify", bench_notify, false},   {"faults", bench_faults, false},
+    {"irq", bench_irq, false},         {"objects", bench_objects, false},
+    {"threads", bench_threads, false}, {"spin", spin_forever, true},
 };
 
 static bool wanted(size_t part, int argc, char **argv)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Threads in numbers: what one takes, and how many can be blocked in receive at a time. They have no
- * user stack: bench_blocker (blocker.S) receives once and ends.
+ * Threads in numbers: how many can be blocked in receive at a time, and what making and ending one
+ * costs among so many. They have no user stack: bench_blocker (blocker.S) receives once and ends.
  */
 #include "user/bench/bench.h"
 #include "user/libos/format.h"
@@ -12,39 +12,8 @@
 #define WANTED  310000UL
 #define SAMPLES 10 /* up to each of the marks below */
 
-#define MANY 1024             /* for the bytes of one, */
-#define ROOM (8 * PAGE_BYTES) /* of an account with room for the largest that a model makes */
-
 static const uint64_t marks[] = {10, 1000, 100000, 300000};
 #define MARKS (sizeof(marks) / sizeof(*marks))
-
-static uint64_t quota_free(cap_t quota)
-{
-    return sys_quota_info(quota).second;
-}
-
-/* On an account of their own, so that nothing else is counted; their capabilities are on ours. */
-static void bench_bytes(void)
-{
-    static cap_t threads[MANY];
-    struct result quota = sys_quota_split(own.quota, MANY * ROOM);
-    uint64_t before = quota_free(quota.second), after;
-
-    for (unsigned i = 0; i < MANY; i++) {
-        struct result created = sys_thread_create(quota.second, own.space, PRIORITY(90, 90));
-
-        if (created.value < 0) {
-            die("thread: %s", error_name(created.value));
-        }
-        threads[i] = created.second;
-    }
-    after = quota_free(quota.second);
-    metric_report_one("thread.bytes", "bytes", (before - after) / MANY);
-    for (unsigned i = 0; i < MANY; i++) {
-        sys_cap_delete(threads[i]);
-    }
-    sys_cap_delete(quota.second);
-}
 
 /* Create and start one; it runs at once, above us, and blocks. */
 static int64_t add_blocked(cap_t endpoint, uint64_t *instructions, cap_t *thread)
@@ -142,6 +111,5 @@ static void bench_blocked(void)
 
 void bench_threads(void)
 {
-    bench_bytes();
     bench_blocked();
 }
