@@ -11,7 +11,7 @@ from pathlib import Path
 
 from onestack.elf import Images
 from onestack.machine import Machine
-from onestack.structs import Structs
+from onestack.structs import Member, Structs
 
 # kernel/arch/layout.h
 DIRECT_MAP = 0xFFFF800000000000
@@ -25,11 +25,13 @@ STACK_TOPS = {
     "#DF": 0x10000,
     "#MC": 0x14000,
     "#DB": 0x18000,
+    "vector": 0x1C000,  # in entry model `ist` only
 }
 LAST_STACK = max(STACK_TOPS.values())
 CANARY = b"kcatseno"  # THREAD_CANARY, as it lies in memory
 TSS_HARDWARE_OFFSET = 4  # kernel/arch/segments.h
 USER_STATE = 0
+TCB_ALIGNMENT = 64  # of struct thread; where an entry model puts it in its memory is its own affair
 PACKET = 0x700  # bytes that one gdb packet brings
 
 
@@ -41,7 +43,7 @@ class Core:
     state: int
     pending: int
     irq_pending: int
-    rsp0: int
+    current: int  # the end of the current thread's save area
     irqs: int
     nmis: int
     nmis_worked: int
@@ -61,6 +63,7 @@ class KernelState:
         self.images = images
         self.structs = _structs(kernel)
         self.thread_size = self.structs.size("thread")
+        self._log = 0  # where the machine checks of the core that was read last are counted
 
     @functools.cached_property
     def save_area_end(self) -> int:
@@ -78,27 +81,49 @@ class KernelState:
 
     def core(self, machine: Machine, cpu: int = 0) -> Core:
         """Read struct core, and the log of machine checks that it points to."""
+        return self.core_from(machine, *machine.gdb.read_all(self.core_pieces(cpu), cpu), cpu=cpu)
+
+    def core_pieces(self, cpu: int = 0) -> list[tuple[int, int]]:
+        """What to read for core_from()."""
         address = self.core_address(cpu)
-        size = self.structs.offset("core", "gdt")
-        raw = machine.gdb.read(address, size, cpu)
+        return [
+            (address, self.structs.offset("core", "gdt")),
+            (self._log or address, 16),
+        ]
+
+    def core_from(
+        self, machine: Machine, raw: bytes | None, log: bytes | None, *, cpu: int = 0
+    ) -> Core:
+        """What those pieces say."""
+        assert raw is not None
 
         def value(path: str) -> int:
-            member = self.structs.member("core", path)
+            member = self._core_member(path)
             return int.from_bytes(raw[member.offset :][: member.size], "little")
 
-        log = machine.gdb.read(value("mcheck"), 16, cpu)
+        if log is None or value("mcheck") != self._log:
+            self._log = value("mcheck")
+            log = machine.gdb.read(self._log, 16, cpu)
         return Core(
             nest=value("nest"),
             state=value("state"),
             pending=value("pending"),
             irq_pending=value("irq_pending"),
-            rsp0=value("tss.rsp0"),
+            current=value("current_end") or value("tss.rsp0"),
             irqs=value("irq_count"),
             nmis=value("nmi_count"),
             nmis_worked=value("nmi_worked"),
             mchecks=int.from_bytes(log[:8], "little"),
             mchecks_worked=int.from_bytes(log[8:], "little"),
         )
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019  (a few live as long as the process)
+    def _core_member(self, path: str) -> Member:
+        return self.structs.member("core", path)
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019
+    def _thread_member(self, path: str) -> Member:
+        return self.structs.member("thread", path)
 
     def thread_addresses(self, machine: Machine) -> list[int]:
         """All TCBs, found by their canaries in the machine's whole RAM, in the direct map."""
@@ -113,30 +138,44 @@ class KernelState:
         ):
             at = ram.find(CANARY * 3)
             while at >= 0:
-                if (at - offset) % self.thread_size == 0:
+                if (at - offset) % TCB_ALIGNMENT == 0:
                     found.append(DIRECT_MAP + at - offset)
                 at = ram.find(CANARY * 3, at + 8)
         dump.unlink()
         return found
 
+    def thread_pieces(self, addresses: Sequence[int]) -> list[tuple[int, int]]:
+        """What to read for threads_from(): neighbours by one packet."""
+        pieces: list[tuple[int, int]] = []
+        for address in addresses:
+            start = pieces[-1][0] if pieces else address
+            if pieces and start <= address and address + self.thread_size - start <= PACKET:
+                pieces[-1] = (start, address + self.thread_size - start)
+            else:
+                pieces.append((address, self.thread_size))
+        return pieces
+
+    def threads_from(
+        self,
+        addresses: Sequence[int],
+        pieces: Sequence[tuple[int, int]],
+        raw: Sequence[bytes],
+    ) -> list[bytes]:
+        """The TCBs' contents in what was read."""
+        return [
+            content[address - start :][: self.thread_size]
+            for address in addresses
+            for (start, size), content in zip(pieces, raw, strict=True)
+            if start <= address and address + self.thread_size <= start + size
+        ]
+
     def threads(self, machine: Machine, addresses: Sequence[int], cpu: int = 0) -> list[bytes]:
-        """The TCBs' contents, neighbours by one packet."""
-        contents: list[bytes] = []
-        first = 0
-        while first < len(addresses):
-            start = addresses[first]
-            last = first
-            while (
-                last + 1 < len(addresses)
-                and addresses[last + 1] + self.thread_size - start <= PACKET
-            ):
-                last += 1
-            raw = machine.gdb.read(start, addresses[last] + self.thread_size - start, cpu)
-            contents += [raw[a - start :][: self.thread_size] for a in addresses[first : last + 1]]
-            first = last + 1
-        return contents
+        """The TCBs' contents."""
+        pieces = self.thread_pieces(addresses)
+        raw = [content or b"" for content in machine.gdb.read_all(pieces, cpu)]
+        return self.threads_from(addresses, pieces, raw)
 
     def field(self, thread: bytes, path: str) -> int:
         """A member of a TCB's content."""
-        member = self.structs.member("thread", path)
+        member = self._thread_member(path)
         return int.from_bytes(thread[member.offset :][: member.size], "little")

@@ -53,6 +53,10 @@ SYSTEM = (
 KERNEL_HALF = 1 << 63
 ERRORS = (1 << 64) - 4096  # from here up: an error, no address
 STACK_WINDOW = (1024, 512)  # bytes below and above the user's stack pointer
+FPU_LEGACY = 512  # bytes
+PIECE = 1024  # bytes to be read at once
+STACK_END = 1024  # bytes of each IST stack, from the top, in which a stray frame would lie
+IST_STACKS = {"NMI": NMI, "#DF": 8, "#MC": MACHINE_CHECK, "#DB": 1}
 STATES = ("USER", "PARMCHK", "SYSCALL", "IPC", "CONTIN", "INTR", "IDLE")
 
 # What a thread that is not running keeps in its TCB. Of the frame, not what a system call loses:
@@ -69,10 +73,12 @@ THREAD_MEMBERS = (
         "bound",
         "fpu",
     ),
-    *("canary[0]", "canary[1]", "canary[2]", "fs_base", "gs_base"),
+    *("canary[0]", "canary[1]", "canary[2]"),
+    *("fs_base", "gs_base"),
     *(f"frame.{name}" for name in (*WORDS, "rip", "cs", "rflags", "rsp", "ss")),
 )
 MESSAGE = frozenset(f"frame.{name}" for name in WORDS)
+CANARIES = ("canary[0]", "canary[1]", "canary[2]")
 NOT_WHILE_RUNNING = ("fs_base", "gs_base")
 RUNNING_MEMBERS = (
     *(n for n in THREAD_MEMBERS if not n.startswith("frame.") and n not in NOT_WHILE_RUNNING),
@@ -84,11 +90,15 @@ RUNNING_MEMBERS = (
 class Rules:
     """How a path's end is judged: all registers are kept (faults, interrupts) or the call's.
 
-    `sleeper` is where a thread waits for its timer, which may come at any time.
+    `sleeper` is where a thread waits for its timer, which may come at any time; `sliced` is where
+    one may be preempted, on a machine whose time is real, before it goes the path. `stacks` are
+    those with an IST entry that the path itself uses.
     """
 
     all_registers: bool = False
     sleeper: str = ""
+    sliced: str = ""
+    stacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,10 @@ class _End:
     registers: dict[str, int]
     stack: bytes
     threads: list[bytes]
+    core: Core
+    shared: tuple[int, int]
+    fpu: list[bytes]  # of each thread's save area, if it has one
+    stacks: dict[str, bytes]  # the upper ends of the core's stacks that stand in IST_STACKS
 
 
 @dataclass(frozen=True)
@@ -108,7 +122,7 @@ class _Point:
     flags: int
     nest: int
     state: int
-    window: range  # what of the stack in use, or of what else RSP pointed into, must not change
+    window: list[tuple[int, int]]  # what of the stack, or what else RSP pointed into, must stay
     content: bytes
 
 
@@ -118,6 +132,7 @@ class _Round:
 
     core: Core
     shared: tuple[int, int]
+    stacks: dict[str, bytes]
     here: list[_Point]
     open: list[_Point] = field(default_factory=list)
     arrivals: int = 0
@@ -139,12 +154,19 @@ class KernelOracle:
     """See the module. `irq` is the vector of the event's interrupt line, 0 if it has none."""
 
     def __init__(
-        self, images: Images, *, kernel: FilePath, rules: dict[str, Rules], cpu: int = 0
+        self,
+        images: Images,
+        *,
+        kernel: FilePath,
+        rules: dict[str, Rules],
+        cpu: int = 0,
+        own_stacks: bool = False,
     ) -> None:
         self.images = images
         self.state = KernelState(kernel, images)
         self.rules = rules
         self.cpu = cpu
+        self._own_stacks = own_stacks  # each thread's, below its TCB in the same block
         states = self.state.structs.enumerators("thread_state")
         self._awaiting = {states["THREAD_RECEIVING"], states["THREAD_REPLY"]}
         self._exits = _exits(kernel)
@@ -156,6 +178,8 @@ class KernelOracle:
         self._learned: list[_End] = []
         self._addresses: list[int] = []
         self._unstable: set[tuple[int, str]] = set()
+        self._elsewhere: set[int] = set()  # threads of other cores: only their canaries are judged
+        self._shared = 0  # where the waiter counts (NMIs, interrupts), in all spaces
         self._waiter_cr3 = 0
         self._round: _Round | None = None
 
@@ -175,6 +199,14 @@ class KernelOracle:
             if len(waiters) != 1:
                 raise OnestackError(f"{len(waiters)} threads wait at sweep_woken")
             self._waiter_cr3 = self.state.field(waiters[0], "cr3")
+            core = self.state.core_address(self.cpu)
+            pointer = view.machine.gdb.read(self.images.resolve("sweep_shared"), 8, self.cpu)
+            self._shared = int.from_bytes(pointer, "little")
+            self._elsewhere = {
+                number
+                for number, thread in enumerate(threads)
+                if self.state.field(thread, "core") not in (0, core)
+            }
         self._learned.append(self._read(view, registers))
         first = self._learned[0]
         for number in range(len(self._addresses)):
@@ -184,13 +216,49 @@ class KernelOracle:
                     self._unstable.add((number, member))
 
     def _read(self, view: View, registers: Registers) -> _End:
-        names = [name for name in (*GENERAL, "rip", "mxcsr", *SYSTEM) if name in registers]
-        names += [name for name in registers if name.startswith("xmm")]
-        values = {name: registers[name] for name in names}
+        values = {name: registers[name] for name in self._names(registers)}
         values["eflags"] = registers["eflags"] & ~FLAG_RF
         below, above = STACK_WINDOW
-        stack = _read_quietly(view, range(registers.sp - below, registers.sp + above), self.cpu)
-        return _End(values, stack, self.state.threads(view.machine, self._addresses, self.cpu))
+        stacks = self._stack_tops()
+        threads = self.state.thread_pieces(self._addresses)
+        user = _pages(range(registers.sp - below, registers.sp + above))
+        groups = (
+            self.state.core_pieces(self.cpu),
+            [(self._shared, 16)],
+            stacks,
+            threads,
+            user,
+        )
+        core, shared, tops, raw, stack = _read_groups(view, groups, self.cpu)
+        found = self.state.threads_from(self._addresses, threads, raw)
+        return _End(
+            values,
+            b"".join(stack),
+            found,
+            self.state.core_from(view.machine, *core, cpu=self.cpu),
+            _two_words(shared[0]),
+            self._fpu(view, found),
+            dict(zip(IST_STACKS, tops, strict=True)),
+        )
+
+    @functools.lru_cache(maxsize=1)  # noqa: B019  (one layout, as long as the process)
+    def _register_names(self, layout: tuple[str, ...]) -> tuple[str, ...]:
+        names = [name for name in (*GENERAL, "rip", "mxcsr", *SYSTEM) if name in layout]
+        return (*names, *(name for name in layout if name.startswith("xmm")))
+
+    def _names(self, registers: Registers) -> tuple[str, ...]:
+        return self._register_names(tuple(registers))
+
+    def _stack_tops(self) -> list[tuple[int, int]]:
+        area = self.state.core_address(self.cpu)
+        return [(area + STACK_TOPS[name] - STACK_END, STACK_END) for name in IST_STACKS]
+
+    def _fpu(self, view: View, threads: list[bytes]) -> list[bytes]:
+        """What is saved of each thread's FPU; the legacy area, which SSE and x87 state stand in."""
+        areas = [self.state.field(thread, "fpu") for thread in threads]
+        [found] = _read_groups(view, [[(at, FPU_LEGACY) for at in areas if at]], self.cpu)
+        contents = iter(found)
+        return [next(contents) if at else b"" for at in areas]
 
     def assumptions(self) -> Sequence[str]:
         """What varies between undisturbed rounds."""
@@ -200,7 +268,13 @@ class KernelOracle:
             for name in first.registers
             if any(o.registers[name] != first.registers[name] for o in others)
         ]
+        if self._elsewhere:
+            said.append(
+                f"{len(self._elsewhere)} threads of other cores: only their canaries judged"
+            )
         for number, member in sorted(self._unstable):
+            if number in self._elsewhere:
+                continue
             where = self.images.name(self.state.field(first.threads[number], "frame.rip"))
             said.append(f"{member} of the thread at {where} differs: not judged")
         return said
@@ -209,25 +283,34 @@ class KernelOracle:
 
     def strike(self, view: View) -> None:
         """Remember counters and, in the kernel, everything that must be found again."""
-        assert view.before is not None
-        core = self.state.core(view.machine, self.cpu)
-        self._round = _Round(core, self._shared(view), [])
-        if view.before.cpl == 0:
-            before = view.before
+        before = view.before
+        assert before is not None
+        window = _pages(self._window(before.sp)) if before.cpl == 0 else []
+        pieces = self.state.core_pieces(self.cpu)
+        groups = (pieces, [(self._shared, 16)], self._stack_tops(), window)
+        raw, shared, tops, content = _read_groups(view, groups, self.cpu)
+        core = self.state.core_from(view.machine, *raw, cpu=self.cpu)
+        stacks = dict(zip(IST_STACKS, tops, strict=True))
+        self._round = _Round(core, _two_words(shared[0]), stacks, [])
+        if before.cpl == 0:
+            place = (before.pc, before.sp, before, before["eflags"] & ~FLAG_RF)
             self._round.here.append(
-                self._point(view, before, before.pc, before.sp, before["eflags"])
+                _Point(*place, core.nest, core.state, window, b"".join(content))
             )
 
     def _point(self, view: View, registers: Registers, pc: int, sp: int, flags: int) -> _Point:
-        core = self.state.core(view.machine, self.cpu)
-        window = self._window(sp)
-        content = _read_quietly(view, window, self.cpu)
-        return _Point(pc, sp, registers, flags & ~FLAG_RF, core.nest, core.state, window, content)
+        window = _pages(self._window(sp))
+        groups = (self.state.core_pieces(self.cpu), window)
+        raw, content = _read_groups(view, groups, self.cpu)
+        core = self.state.core_from(view.machine, *raw, cpu=self.cpu)
+        place = (pc, sp, registers, flags & ~FLAG_RF)
+        return _Point(*place, core.nest, core.state, window, b"".join(content))
 
     def _see_arrival(self, view: View, now: _Round) -> None:
         """The machine stands at a handler's first instruction: note what it has interrupted."""
         now.arrivals = len(view.arrived)
-        registers = view.machine.gdb.registers(self.cpu)
+        registers = view.registers
+        assert registers is not None
         raw = view.machine.gdb.read(registers.sp, 32, self.cpu)
         rip, cs, flags, rsp = (int.from_bytes(raw[i : i + 8], "little") for i in (0, 8, 16, 24))
         if cs & 3 == 0:
@@ -243,20 +326,15 @@ class KernelOracle:
         area = self.state.core_address(self.cpu)
         if area <= sp < area + LAST_STACK:
             return range(sp, (sp | (STACK_SIZE - 1)) + 1)
+        if self._own_stacks:
+            for address in self._addresses:
+                if address & -STACK_SIZE <= sp < address:
+                    return range(sp, (sp | (STACK_SIZE - 1)) + 1)
         for address in self._addresses:
             if address < sp <= address + self.state.save_area_end:
                 return range(address, address + self.state.thread_size)
         below, above = STACK_WINDOW
         return range(sp - below, sp + above)
-
-    def _shared(self, view: View) -> tuple[int, int]:
-        """(NMIs, interrupts) that the waiter has been told of; its page is in all spaces."""
-        pointer = int.from_bytes(
-            view.machine.gdb.read(self.images.resolve("sweep_shared"), 8, self.cpu),
-            "little",
-        )
-        raw = view.machine.gdb.read(pointer, 16, self.cpu)
-        return int.from_bytes(raw[:8], "little"), int.from_bytes(raw[8:], "little")
 
     def _outstanding(self, view: View) -> list[int]:
         """Vectors that have arrived and whose work is not done; a breakpoint brings none."""
@@ -286,37 +364,46 @@ class KernelOracle:
             return Verdict(Outcome.CORRUPTED, "a user thread found its registers changed")
         kind = self._exits[registers.pc]
         if kind == "hlt":
-            return self._undone(view) or self._asleep(view)
-        rip, cs, rsp = self._target(view, registers, kind)
-        if cs & 3 == 3:
-            return self._to_user(view, registers, rip)
-        return self._to_kernel(view, registers, rip, rsp, kind)
-
-    def _target(self, view: View, registers: Registers, kind: str) -> tuple[int, int, int]:
+            if not registers.interrupts:
+                where = self.images.name(registers.pc)
+                return Verdict(Outcome.PANIC, f"halts with IF=0 at {where}")
+            core = self.state.core(view.machine, self.cpu)
+            return self._undone(core) or self._asleep(view)
+        groups = (self.state.core_pieces(self.cpu), [(registers.sp, 32)])
+        pieces, [frame] = _read_groups(view, groups, self.cpu)
+        core = self.state.core_from(view.machine, *pieces, cpu=self.cpu)
+        words = [int.from_bytes(frame[i : i + 8], "little") for i in (0, 8, 16, 24)]
         if kind.startswith("sysret"):
-            return registers["rcx"], 3, registers.sp
-        raw = view.machine.gdb.read(registers.sp, 32, self.cpu)
-        rip, cs, _flags, rsp = (int.from_bytes(raw[i : i + 8], "little") for i in (0, 8, 16, 24))
-        return (rip, cs, rsp) if kind == "iretq" else (rip, cs, registers.sp + 16)
+            return self._to_user(view, registers, core, registers["rcx"])
+        rip, cs, flags, rsp = words
+        if cs & 3 == 3:
+            return self._to_user(view, registers, core, rip)
+        if kind != "iretq":
+            flags, rsp = registers["eflags"], registers.sp + 16
+        return self._to_kernel(view, registers, core, (rip, rsp, flags & ~FLAG_RF))
 
-    def _undone(self, view: View) -> Verdict | None:
+    def _undone(self, core: Core) -> Verdict | None:
         """Recorded, and nobody has worked on it. Machine checks have nobody to wait for."""
-        core = self.state.core(view.machine, self.cpu)
         if core.pending or core.irq_pending or core.mchecks_worked != core.mchecks:
             return Verdict(Outcome.LOST, f"pending {core.pending:#x}, and nobody looks at it")
-        assert self._round is not None
-        self._round.worked += [v for v in self._outstanding(view) if v == MACHINE_CHECK]
         return None
 
     def _asleep(self, view: View) -> Verdict | None:
+        self._machine_checks_are_done(view)
         if self._outstanding(view):
             return Verdict(Outcome.LOST, "the core sleeps with the event's work undone")
         return None
 
-    def _to_user(self, view: View, registers: Registers, rip: int) -> Verdict | None:
+    def _machine_checks_are_done(self, view: View) -> None:
+        assert self._round is not None
+        self._round.worked += [v for v in self._outstanding(view) if v == MACHINE_CHECK]
+
+    def _to_user(self, view: View, registers: Registers, core: Core, rip: int) -> Verdict | None:
         """The next instruction is a user's: all work on what has arrived must be done."""
         assert self._round is not None
-        undone = self._undone(view)
+        undone = self._undone(core)
+        if not undone:
+            self._machine_checks_are_done(view)
         self._round.open.clear()  # the kernel has given up the stack that was interrupted
         rest = self._outstanding(view)
         if undone or not rest:
@@ -331,42 +418,22 @@ class KernelOracle:
         return None
 
     def _to_kernel(
-        self, view: View, registers: Registers, rip: int, rsp: int, kind: str
+        self, view: View, registers: Registers, core: Core, to: tuple[int, int, int]
     ) -> Verdict | None:
         """Back to what was interrupted: as it was, or at the beginning of its exit window."""
         assert self._round is not None
         if not self._round.open:
             return None
         point = self._round.open[-1]
+        rip, rsp, flags = to
         same = (rip, rsp) == (point.pc, point.sp)
         if not same and not self._rewinds(view, point.pc, rip):
             return None  # of something else: a timer's interrupt, say
         self._round.open.pop()
-        found = self._changed_state(view, point) + self._changed_stack(view, point)
+        found = _changed_state(core, point) + self._changed_stack(view, point)
         if same:
-            found += self._changed_registers(view, point, registers, kind)
+            found += _changed_registers(point, registers, flags)
         return Verdict(Outcome.CORRUPTED, "; ".join(found)) if found else None
-
-    def _changed_state(self, view: View, point: _Point) -> list[str]:
-        now = self.state.core(view.machine, self.cpu)
-        if (point.nest, point.state) == (now.nest, now.state):
-            return []
-        return [f"nest {now.nest} and state {STATES[now.state]} are left behind, "
-                f"not {point.nest} and {STATES[point.state]}"]  # fmt: skip
-
-    def _changed_registers(
-        self, view: View, point: _Point, registers: Registers, kind: str
-    ) -> list[str]:
-        was = point.registers
-        changed = registers.changed(was, [name for name in GENERAL if name != "rsp"])
-        found = [f"{n} was {was[n]:#x}, goes back as {registers[n]:#x}" for n in changed]
-        flags = point.flags
-        if kind == "iretq":
-            raw = view.machine.gdb.read(registers.sp + 16, 8, self.cpu)
-            flags = int.from_bytes(raw, "little") & ~FLAG_RF
-        if flags != point.flags:
-            found.append(f"rflags was {point.flags:#x}, goes back as {flags:#x}")
-        return found
 
     def _rewinds(self, view: View, struck: int, rip: int) -> bool:
         """Whether `rip` begins the exit window that `struck` lies in (N4)."""
@@ -378,11 +445,12 @@ class KernelOracle:
         )
 
     def _changed_stack(self, view: View, point: _Point) -> list[str]:
-        now = _read_quietly(view, point.window, self.cpu)
-        wrong = [i for i in range(len(now)) if now[i] != point.content[i]]
+        [content] = _read_groups(view, [point.window], self.cpu)
+        now = b"".join(content)
+        wrong = [i for i, byte in enumerate(now) if byte != point.content[i]]
         if not wrong:
             return []
-        place = point.window.start + wrong[0] - point.sp
+        place = point.window[0][0] + wrong[0] - point.sp
         return [f"{len(wrong)} bytes changed on the interrupted stack, from rsp{place:+#x}"]
 
     # ---- the end
@@ -393,14 +461,15 @@ class KernelOracle:
         if rest:
             names = ", ".join(map(str, rest))
             return Verdict(Outcome.LOST, f"the work of vector {names} was not done")
-        found = self._wrong_work(view) + self._wrong_core(view) + self._wrong_end(view, registers)
+        now = self._read(view, registers)
+        found = self._wrong_work(view, now) + _wrong_core(now.core) + self._wrong_end(view, now)
         return Verdict(Outcome.CORRUPTED, "; ".join(found)) if found else None
 
-    def _wrong_work(self, view: View) -> list[str]:
+    def _wrong_work(self, view: View, end: _End) -> list[str]:
         """Counters that say something else than how often events arrived."""
         assert self._round is not None
-        was, now = self._round.core, self.state.core(view.machine, self.cpu)
-        nmis, irqs = self._shared(view)
+        was, now = self._round.core, end.core
+        nmis, irqs = end.shared
         count = view.arrived.count
         lines = sum(vector not in (NMI, MACHINE_CHECK, BREAKPOINT) for vector in view.arrived)
         owed = (
@@ -414,17 +483,8 @@ class KernelOracle:
         )  # fmt: skip
         return [f"{got} {what}, not {want}" for what, got, want in owed if got != want]
 
-    def _wrong_core(self, view: View) -> list[str]:
-        core = self.state.core(view.machine, self.cpu)
-        found = []
-        if core.nest or core.state != USER_STATE:
-            found.append(f"core_nest {core.nest}, state {core.state} in user mode")
-        if core.pending or core.irq_pending:
-            found.append(f"{core.pending:#x} pending in user mode")
-        return found
-
-    def _wrong_end(self, view: View, registers: Registers) -> list[str]:
-        now, first = self._read(view, registers), self._learned[0]
+    def _wrong_end(self, view: View, now: _End) -> list[str]:
+        first = self._learned[0]
         others = self._learned[1:]
         found = []
         rules = self.rules.get(view.path.name, Rules())
@@ -444,13 +504,31 @@ class KernelOracle:
         ]
         if wrong:
             found.append(f"{len(wrong)} bytes of the user's stack changed")
-        return found + self._wrong_threads(view, now, rules)
+        return found + self._wrong_stacks(view, now, rules) + self._wrong_threads(now, rules)
 
-    def _wrong_threads(self, view: View, now: _End, rules: Rules) -> list[str]:
-        running = self.state.core(view.machine, self.cpu).rsp0 - self.state.save_area_end
+    def _wrong_stacks(self, view: View, now: _End, rules: Rules) -> list[str]:
+        """IST stacks of which the event made no use, and the core's address on top of all (E4)."""
+        assert self._round is not None
+        core = self.state.core_address(self.cpu).to_bytes(8, "little")
+        found = []
+        for name, content in now.stacks.items():
+            used = name in rules.stacks or IST_STACKS[name] in view.arrived
+            if content[-8:] != core:
+                found.append(f"the top word of stack {name} is not the core's address")
+            elif not used and content != self._round.stacks[name]:
+                found.append(f"stack {name}, which nobody uses, has changed")
+        return found
+
+    def _wrong_threads(self, now: _End, rules: Rules) -> list[str]:
+        running = now.core.current - self.state.save_area_end
         first, found = self._learned[0], []
         for number, address in enumerate(self._addresses):
             members = RUNNING_MEMBERS if address == running else THREAD_MEMBERS
+            if number in self._elsewhere:
+                members = CANARIES
+            elif address != running and now.fpu[number] != first.fpu[number]:
+                where = self.images.name(self.state.field(first.threads[number], "frame.rip"))
+                found.append(f"the FPU state of the thread at {where} has changed")
             for member in members:
                 was = self.state.field(first.threads[number], member)
                 is_now = self.state.field(now.threads[number], member)
@@ -465,6 +543,8 @@ class KernelOracle:
             return True
         if member in MESSAGE:
             return self.state.field(thread, "state") in self._awaiting
+        if member == "frame.rip" and rules.sliced:
+            return self.state.field(thread, member) == self.images.resolve(rules.sliced)
         if member in ("state", "flags") and rules.sleeper:
             at = self.images.resolve(rules.sleeper)
             return self.state.field(thread, "frame.rip") == at
@@ -492,18 +572,53 @@ def _exits(path: FilePath) -> dict[int, str]:
     }
 
 
-def _read_quietly(view: View, where: range, cpu: int) -> bytes:
-    """Memory that may not all be mapped: what there is of it, page by page."""
-    content = b""
+def _changed_state(now: Core, point: _Point) -> list[str]:
+    if (point.nest, point.state) == (now.nest, now.state):
+        return []
+    return [f"nest {now.nest} and state {STATES[now.state]} are left behind, "
+            f"not {point.nest} and {STATES[point.state]}"]  # fmt: skip
+
+
+def _changed_registers(point: _Point, registers: Registers, flags: int) -> list[str]:
+    was = point.registers
+    changed = registers.changed(was, [name for name in GENERAL if name != "rsp"])
+    found = [f"{n} was {was[n]:#x}, goes back as {registers[n]:#x}" for n in changed]
+    if flags != point.flags:
+        found.append(f"rflags was {point.flags:#x}, goes back as {flags:#x}")
+    return found
+
+
+def _wrong_core(core: Core) -> list[str]:
+    found = []
+    if core.nest or core.state != USER_STATE:
+        found.append(f"core_nest {core.nest}, state {core.state} in user mode")
+    if core.pending or core.irq_pending:
+        found.append(f"{core.pending:#x} pending in user mode")
+    return found
+
+
+def _two_words(raw: bytes) -> tuple[int, int]:
+    return int.from_bytes(raw[:8], "little"), int.from_bytes(raw[8:], "little")
+
+
+def _pages(where: range) -> list[tuple[int, int]]:
+    """The pieces of a range that are mapped or not as a whole."""
+    pieces = []
     at = where.start
     while at < where.stop:
-        size = min(where.stop, (at | 0xFFF) + 1) - at
-        try:
-            content += view.machine.gdb.read(at, size, cpu)
-        except OnestackError:
-            content += bytes(size)
+        size = min(where.stop, (at | (PIECE - 1)) + 1) - at
+        pieces.append((at, size))
         at += size
-    return content
+    return pieces
+
+
+def _read_groups(
+    view: View, groups: Sequence[Sequence[tuple[int, int]]], cpu: int
+) -> list[list[bytes]]:
+    """Several lists of pieces by one round trip; zeros for what is not mapped."""
+    flat = [piece for group in groups for piece in group]
+    read = iter(view.machine.gdb.read_all(flat, cpu))
+    return [[next(read) or bytes(size) for _, size in group] for group in groups]
 
 
 class KernelProbe:

@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import fnmatch
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 from kernel_oracle import Rules
 
 from onestack.cpu import ioapic_vector
 from onestack.elf import Images
-from onestack.errors import DeliveryError
+from onestack.errors import DeliveryError, UsageError
 from onestack.events import Event, standard_events
-from onestack.inject import Irq, msi
+from onestack.inject import Injection, Irq, msi
 from onestack.machine import Machine
 from onestack.path import Path
 
@@ -28,15 +31,40 @@ class Line:
     name: str = "irq"
 
     def vector(self, machine: Machine) -> int:
-        """Where the guest has routed the line."""
-        vector = ioapic_vector(machine, self.pin)
+        """Where the guest has routed the line, once and for all."""
+        known = _routed.setdefault(machine, {})
+        vector = known.get(self.pin) or ioapic_vector(machine, self.pin)
         if vector is None:
             raise DeliveryError(f"nobody has bound line {self.pin}")
+        known[self.pin] = vector
         return vector
 
     def fire(self, machine: Machine) -> None:
         """Send it."""
         msi(machine, self.cpu, self.vector(machine))
+
+
+# Asking costs more than all the rest of a round.
+_routed: weakref.WeakKeyDictionary[Machine, dict[int, int]] = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Both:
+    """Two interrupts at the same instruction; the first is the one of the higher class."""
+
+    first: Injection
+    second: Injection
+    cpu: int = 0
+    name: str = "irq+irq"
+
+    def vector(self, machine: Machine) -> int:
+        """The first one's."""
+        return self.first.vector(machine)
+
+    def fire(self, machine: Machine) -> None:
+        """Make both pending."""
+        self.second.fire(machine)
+        self.first.fire(machine)
 
 
 @dataclass(frozen=True)
@@ -45,21 +73,27 @@ class _Walk:
 
     path: Path
     walk: str
-    rules: Rules
+    rules: Rules = field(default_factory=Rules)
 
 
-def _call(name: str, end: str = "", walk: str = "") -> _Walk:
+def _call(name: str, end: str = "", walk: str = "", *, sliced: bool = False) -> _Walk:
     """From a system call to the instruction after it, or to where another thread goes on."""
     label = name.replace("-", "_")
-    ends = (f"sweep_{end or label}_after",)
-    return _Walk(Path(name, f"sweep_{label}", ends), walk or label, Rules())
+    start, ends = f"sweep_{label}", (f"sweep_{end or label}_after",)
+    return _Walk(Path(name, start, ends), walk or label, Rules(sliced=start if sliced else ""))
 
 
-def _fault(name: str, walk: str = "", *, after: str = "") -> _Walk:
+def _fault(name: str, walk: str = "", *, after: str = "", stacks: tuple[str, ...] = ()) -> _Walk:
     """From an instruction that faults to the one after it: every register is kept."""
     label = name.replace("-", "_")
     path = Path(name, f"sweep_{label}", (f"sweep_{after or label}_after",))
-    return _Walk(path, walk or label, Rules(all_registers=True))
+    return _Walk(path, walk or label, Rules(all_registers=True, stacks=stacks))
+
+
+def _in_call(name: str, what: Injection) -> _Walk:
+    """From the handler of an interrupt that struck a system call."""
+    start, end = "syscall_dispatch", ("sweep_slow_after",)
+    return _Walk(Path(name, start, end, what, after="sweep_slow"), "slow")
 
 
 def _interrupt(path: Path, walk: str, *, kept: bool = False, sleeper: str = "") -> _Walk:
@@ -69,59 +103,104 @@ def _interrupt(path: Path, walk: str, *, kept: bool = False, sleeper: str = "") 
 
 _DEVICE, _TIMER = Line(DEVICE_LINE), Irq(TIMER_VECTOR)
 _SPIN = ("sweep_spin",)
-_WALKS = (
-    # system calls: the fast ways, a slow one, pointers good and bad
-    _call("null"),
-    _call("slow"),
-    _call("post"),
-    _call("info"),
-    _call("bad-pointer"),
-    _call("map"),
+_IN_CALL = {
+    "start": "syscall_dispatch",
+    "end": ("sweep_slow_after",),
+    "after": "sweep_slow",
+}
+_GROUPS = {
+    # the fast ways, a slow one, pointers good and bad
+    "syscall": (
+        _call("null"),
+        _call("slow"),
+        _call("post"),
+        _call("info"),
+        _call("bad-pointer"),
+        _call("map"),
+    ),
     # messages, between two spaces; the second pair is 5,000 bytes each way
-    _call("call", end="reply"),
-    _call("reply", end="call", walk="call"),
-    _call("copy", end="copy_back"),
-    _call("copy-back", end="copy", walk="copy"),
-    # waits, and what ends them
-    _call("yield", end="yield_back"),
-    _call("block", end="signal"),
-    _call("signal", end="block", walk="block"),
-    _call("sleep"),
-    # interrupts: from user code, in a system call, in idle; the timer
-    _interrupt(Path("irq", *_SPIN, _SPIN, stimulus=_DEVICE), "spin", kept=True),
-    _interrupt(Path("timer", *_SPIN, _SPIN, stimulus=_TIMER), "spin", kept=True),
-    _interrupt(
-        Path("irq-kernel", "syscall_dispatch", ("sweep_slow_after",), _DEVICE, after="sweep_slow"),
-        "slow",
+    "ipc": (
+        _call("call", end="reply"),
+        _call("reply", end="call", walk="call"),
+        _call("copy", end="copy_back"),
+        _call("copy-back", end="copy", walk="copy"),
     ),
-    _interrupt(
-        Path("irq-idle", "idle_check", ("sweep_device_after",), _DEVICE),
-        "idle",
-        sleeper="sweep_nap_after",
+    # waits, and what ends them; yield is the plain switch to another space
+    "wait": (
+        _call("yield", end="yield_back", sliced=True),
+        _call("block", end="signal"),
+        _call("signal", end="block", walk="block"),
+        _call("sleep"),
     ),
-    # exceptions, through the thread's own handler and back
-    _fault("divide"),
-    _fault("debug"),
-    _fault("breakpoint"),
-    _fault("opcode"),
-    _fault("stack-fault"),
-    _fault("protection"),
-    _fault("software"),
-    _fault("page-fault"),
-    # the way back alone; the fault endpoint; missed pages, by a fault and in a system call
-    _fault("handler-return", "opcode", after="opcode"),
-    _fault("fault"),
-    _fault("touch", "pager"),
-    _call("pager-call"),
+    # From user code; inside the outermost interrupt; in a system call, alone (depth 1) and with
+    # another that comes in its handler (depth 2: IF=0 there, so it waits for the IRETQ); in idle.
+    "irq": (
+        _interrupt(Path("irq", *_SPIN, _SPIN, stimulus=_DEVICE), "spin", kept=True),
+        _interrupt(Path("timer", *_SPIN, _SPIN, stimulus=_TIMER), "spin", kept=True),
+        _interrupt(
+            Path(
+                "irq-irq",
+                *_SPIN,
+                _SPIN,
+                stimulus=_TIMER,
+                via=(_DEVICE, "irq_line_event"),
+            ),
+            "spin",
+            kept=True,
+        ),
+        _in_call("irq-kernel", _DEVICE),
+        _in_call("irq-kernel-2", Both(_TIMER, _DEVICE)),
+        _interrupt(
+            Path("irq-idle", "idle_check", ("sweep_device_after",), _DEVICE),
+            "idle",
+            sleeper="sweep_nap_after",
+        ),
+    ),
+    # exceptions, through the thread's own handler and back; the way back alone; the fault
+    # endpoint; missed pages, by a fault and in a system call
+    "exception": (
+        _fault("divide"),
+        _fault("debug", stacks=("#DB",)),
+        _fault("breakpoint"),
+        _fault("opcode"),
+        _fault("stack-fault"),
+        _fault("protection"),
+        _fault("software"),
+        _fault("page-fault"),
+        _fault("handler-return", "opcode", after="opcode"),
+        _fault("fault"),
+        _fault("touch", "pager"),
+        _call("pager-call"),
+    ),
     # a thread's life: start, first use of the FPU, end
-    _Walk(Path("start", "sweep_start", ("sweep_fpu",)), "young", Rules()),
-    _fault("fpu", "young"),
-    _Walk(Path("end", "sweep_end", ("sweep_start_after",)), "young", Rules()),
-)
+    "thread": (
+        _Walk(Path("start", "sweep_start", ("sweep_fpu",)), "young"),
+        _fault("fpu", "young"),
+        _Walk(Path("end", "sweep_end", ("sweep_start_after",)), "young"),
+    ),
+}
+_WALKS = [walk for group in _GROUPS.values() for walk in group]
 
 PATHS = {each.path.name: each.path for each in _WALKS}
 WALKS = {each.path.name: each.walk for each in _WALKS}
 RULES = {each.path.name: each.rules for each in _WALKS}
+GROUPS = {name: [each.path.name for each in group] for name, group in _GROUPS.items()}
+
+
+def matching(wanted: Iterable[str], names: Iterable[str], what: str) -> list[str]:
+    """Those of `names` that a name, pattern or (of paths) group in `wanted` means, in order.
+
+    UsageError for one that means none.
+    """
+    names, found = list(names), set()
+    for pattern in wanted:
+        these = GROUPS.get(pattern, []) if what == "path" else []
+        these = these or fnmatch.filter(names, pattern)
+        if not these:
+            groups = f"; groups: {', '.join(GROUPS)}" if what == "path" else ""
+            raise UsageError(f"no {what} {pattern!r}", f"There are: {', '.join(names)}{groups}")
+        found |= set(these)
+    return [name for name in names if name in found]
 
 
 def events(images: Images) -> dict[str, Event]:

@@ -18,6 +18,7 @@ from onestack.path import Path
 from onestack.sweep import Target
 
 TOP = FilePath(__file__).resolve().parents[2]
+MODELS = ("tcb", "percpu", "ist", "perthread")
 START = 10.0  # seconds for a walk to begin
 
 
@@ -56,17 +57,22 @@ def target(
     *faults: PatchFault,
     patience: float = 2.0,
     cores: int = 1,
+    append: str = "",
 ) -> Target:
-    """A build of the kernel, with faults planted."""
+    """A build of the kernel, with faults planted; `append` is added to its command line.
+
+    On one core time is the count of instructions. On several it is real, so that they really run
+    at the same time; the others do what user/tests/sweep/load.c says.
+    """
     kernel, user = variant.kernel, TOP / "build/user"
     return Target(
         spec=MachineSpec(
             kernel=kernel,
             initrd=user / "init.elf",
-            append="run=sweep",
+            append=f"run=sweep {append}".strip(),
             memory=64,
             cores=cores,
-            icount=0,
+            icount=0 if cores == 1 else None,
             sleep=True,
             snapshots=True,
             debug_exit=False,  # after a panic the machine is still there, to be restored
@@ -74,7 +80,12 @@ def target(
         elfs=(kernel, user / "sweep.elf"),
         ready="sweep: ready",
         setup=begin_walk,
-        oracle=partial(KernelOracle, kernel=kernel, rules=RULES),
+        oracle=partial(
+            KernelOracle,
+            kernel=kernel,
+            rules=RULES,
+            own_stacks=variant.entry == "perthread",
+        ),
         probe=partial(KernelProbe, kernel=kernel),
         faults=faults,
         patience=patience,

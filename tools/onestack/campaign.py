@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: MIT
 """A sweep as a whole: paths times events, over several processes, resumed where it stopped.
 
-Each worker process has a machine of its own. Results go to a state file as they come; a campaign
-that is started again with the same guest, paths and events goes on from there.
+Each worker process has a machine of its own. What was recorded and judged goes to a state file as
+it comes; a campaign that is started again with the same guest goes on from there, with whatever
+paths and events it is asked for this time.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import json
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,7 +29,7 @@ from onestack.errors import UsageError
 from onestack.events import Event
 from onestack.machine import check_qemu, die_with
 from onestack.oracle import Outcome
-from onestack.path import Boundary, Path, select
+from onestack.path import Boundary, Context, Path, select
 from onestack.results import merge
 from onestack.sweep import Cell, Sweeper, Target
 from onestack.symbolize import Symbolizer
@@ -57,11 +61,15 @@ class Part:
 
 @dataclass
 class PartResult:
-    """What came of a part. `cells` are in the order of the path, which has `instructions`."""
+    """What came of a part. `cells` are in the order of the path, which has `instructions`.
+
+    `total` is how many boundaries the path has: more than cells, if a sample was struck.
+    """
 
     part: Part
     labels: Labels
     instructions: int
+    total: int = 0
     cells: list[Cell] = field(default_factory=list)
     assumptions: list[str] = field(default_factory=list)
 
@@ -84,10 +92,21 @@ class PartResult:
 Listener = Callable[[Part, Cell], None]
 
 
+@dataclass(frozen=True)
+class Recording:
+    """A path as it was stepped once: where to strike, how long it is, what is assumed on it."""
+
+    boundaries: tuple[Boundary, ...]
+    instructions: int
+    assumptions: tuple[str, ...]
+
+
 class Campaign:
     """Parts to sweep on one target.
 
     `state` is the file to resume from, or None. `processes` workers are used, each with a QEMU.
+    Of each part's boundaries every `every`th is struck, beginning at another one for each event,
+    and no more than `limit` (0: all), spread evenly.
     """
 
     def __init__(
@@ -99,18 +118,21 @@ class Campaign:
         state: FilePath | None = None,
         processes: int = 1,
         limit: int = 0,
+        every: int = 1,
     ) -> None:
         if not parts:
             raise UsageError("nothing to sweep")
+        if every < 1:
+            raise UsageError(f"every {every}th boundary?", "1 is all of them")
         self.target = target
         self.parts = list(parts)
         self.labels = labels or Labels(cores=target.spec.cores)
-        self.processes = processes
         self.limit = limit
+        self.every = every
         self.results: list[PartResult] = []
         self.resumed = 0
         self._boundaries: dict[str, list[Boundary]] = {}
-        self._sweeper: Sweeper | None = None  # plan()'s, for run() to go on with
+        self._crew = _Crew(target, self.parts, processes)
         self._state = _StateFile(state, self._digest()) if state else None
 
     def _digest(self) -> str:
@@ -120,47 +142,52 @@ class Campaign:
         for path in (*self.target.elfs, spec.kernel, spec.initrd, spec.cdrom, spec.disk):
             if path is not None:
                 total.update(path.read_bytes())
-        described = [repr(part) for part in self.parts]
-        described += [check_qemu(spec.qemu), *spec.arguments()]
+        described = [check_qemu(spec.qemu), *spec.arguments()]
         described += [repr(fault) for fault in self.target.faults]
         described += [_callable_name(self.target.oracle), _callable_name(self.target.setup)]
+        described += [_source_of(self.target.oracle), _source_of(self.target.setup)]
         total.update("\n".join(described).encode())
         return total.hexdigest()
 
     # ---- the plan
 
-    def plan(self, listener: Callable[[Part], None] | None = None) -> None:
+    def plan(self, listener: Callable[[Path], None] | None = None) -> None:
         """Record all paths; makes `results`, filled with what the state file has.
 
-        `listener` is told of each part that is done.
+        `listener` is told of each path that is recorded now.
         """
-        old = self._state.load() if self._state else {}
-        recorded: dict[Path, tuple[list[Boundary], int, list[str]]] = {}
-        with contextlib.ExitStack() as stack:
-            sweeper = stack.enter_context(Sweeper(self.target))
-            for part in self.parts:
-                if part.path not in recorded:
-                    sweeper.open(part.path, None)
-                    visits = sweeper.record()
-                    said = sweeper.assumptions(visits)
-                    count = visits[-1].step + 1 if visits else 0
-                    recorded[part.path] = (self._thin(select(visits)), count, said)
-                boundaries, count, said = recorded[part.path]
-                result = PartResult(part, self.labels, count, assumptions=said)
-                for boundary in boundaries:
-                    if cell := old.get((part.key, boundary.step, boundary.address)):
-                        result.cells.append(Cell(boundary, *cell))
-                        self.resumed += 1
-                self.results.append(result)
-                self._boundaries[part.key] = boundaries
-                if listener:
-                    listener(part)
-            if self.processes == 1:
-                stack.pop_all()
-                self._sweeper = sweeper
+        known = self._state.load() if self._state else _Known()
+        paths = dict.fromkeys(part.path for part in self.parts)
+        recorded = {
+            path: known.recorded[_id(path)] for path in paths if _id(path) in known.recorded
+        }
+        missing = [path for path in paths if path not in recorded]
+        for number, recording in self._crew.record(missing):
+            recorded[missing[number]] = recording
+            if self._state:
+                self._state.keep_recording(_id(missing[number]), recording)
+            if listener:
+                listener(missing[number])
+        self.results, self.resumed = [], 0
+        for part in self.parts:
+            self._plan_part(part, recorded[part.path], known)
 
-    def _thin(self, boundaries: list[Boundary]) -> list[Boundary]:
-        """With a limit: that many boundaries, spread evenly."""
+    def _plan_part(self, part: Part, recording: Recording, known: _Known) -> None:
+        said = list(recording.assumptions)
+        total = len(recording.boundaries)
+        result = PartResult(part, self.labels, recording.instructions, total, assumptions=said)
+        boundaries = self._thin(part, list(recording.boundaries))
+        for boundary in boundaries:
+            if judged := known.judged.get((_id(part), boundary.step, boundary.address)):
+                result.cells.append(Cell(boundary, *judged))
+                self.resumed += 1
+        self.results.append(result)
+        self._boundaries[part.key] = boundaries
+
+    def _thin(self, part: Part, boundaries: list[Boundary]) -> list[Boundary]:
+        """Every n-th; then with a limit that many, spread evenly."""
+        first = zlib.crc32(part.event.name.encode()) % min(self.every, len(boundaries) or 1)
+        boundaries = boundaries[first :: self.every]
         if not self.limit or len(boundaries) <= self.limit:
             return boundaries
         stride = len(boundaries) / self.limit
@@ -183,39 +210,79 @@ class Campaign:
     # ---- the work
 
     def run(self, listener: Listener | None = None) -> list[PartResult]:
-        """Do what is left; `listener` sees every new cell. The results, in the parts' order."""
-        if not self.results:
-            self.plan()
-        for number, cell in self._cells(self._tasks()):
-            result = self.results[number]
-            result.cells.append(cell)
-            if self._state:
-                self._state.append(result.part.key, cell)
-            if listener:
-                listener(result.part, cell)
-        for result in self.results:
-            result.cells.sort(key=lambda cell: cell.boundary.step)
+        """Do what is left; `listener` sees every new cell. The results, in the parts' order.
+
+        If it is interrupted, `results` has what there is.
+        """
+        try:
+            if not self.results:
+                self.plan()
+            for number, cell in self._crew.judge(self._tasks()):
+                result = self.results[number]
+                result.cells.append(cell)
+                if self._state:
+                    self._state.keep_cell(_id(result.part), cell)
+                if listener:
+                    listener(result.part, cell)
+        finally:
+            self._crew.close()
+            for result in self.results:
+                result.cells.sort(key=lambda cell: cell.boundary.step)
         return self.results
 
-    def _cells(self, tasks: list[tuple[int, list[Boundary]]]) -> Iterator[tuple[int, Cell]]:
-        workers = min(self.processes, len(tasks))
-        if workers <= 1:
-            with self._sweeper or Sweeper(self.target) as sweeper:
-                self._sweeper = None
-                worker = _Worker(sweeper, self.parts)
-                for number, boundaries in tasks:
-                    for boundary in boundaries:
-                        yield number, worker.judge(number, boundary)
+
+class _Crew:
+    """Who does the work: this process, or several others. Begins when it is first needed."""
+
+    def __init__(self, target: Target, parts: Sequence[Part], processes: int) -> None:
+        self._target, self._parts, self._processes = target, parts, processes
+        self._pool: Pool | None = None
+        self._single: _Worker | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def _map(self, name: str, tasks: Sequence[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+        """(number, what that method of a worker makes of it) of each task."""
+        if not tasks:
             return
-        context = multiprocessing.get_context("spawn")
-        pool: Pool
-        # The workers are killed at the end, so what their machines leave behind lies in here.
-        with tempfile.TemporaryDirectory(prefix="onestack-", ignore_cleanup_errors=True) as folder:
-            arguments = (self.target, self.parts, os.getpid(), folder)
-            with context.Pool(workers, _start_worker, arguments) as pool:
-                for number, cells in pool.imap_unordered(_work, tasks):
-                    for cell in cells:
-                        yield number, cell
+        if self._processes <= 1 or (len(tasks) == 1 and self._pool is None):
+            if self._single is None:
+                self._single = _Worker(Sweeper(self._target), self._parts)
+            for number, task in tasks:
+                yield number, getattr(self._single, name)(number, task)
+            return
+        if self._pool is None:
+            # The workers are killed at the end: what their machines leave behind lies in here.
+            self._folder = tempfile.TemporaryDirectory("", "onestack-", ignore_cleanup_errors=True)
+            context = multiprocessing.get_context("spawn")
+            arguments = (self._target, list(self._parts), os.getpid(), self._folder.name)
+            self._pool = context.Pool(self._processes, _start_worker, arguments)
+        named = [(name, number, task) for number, task in tasks]
+        yield from self._pool.imap_unordered(_work, named)
+
+    def record(self, paths: Sequence[Path]) -> Iterator[tuple[int, Recording]]:
+        """Step each path."""
+        return self._map("record", list(enumerate(paths)))
+
+    def judge(self, tasks: Sequence[tuple[int, list[Boundary]]]) -> Iterator[tuple[int, Cell]]:
+        """Play each boundary's round."""
+        if self._processes <= 1:  # one at a time, told as they come
+            tasks = [(number, [boundary]) for number, part in tasks for boundary in part]
+        for number, cells in self._map("judge", tasks):
+            for cell in cells:
+                yield number, cell
+
+    def close(self) -> None:
+        """End machines and processes."""
+        if self._pool is not None:
+            self._pool.terminate()
+            self._pool.join()
+            self._pool = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+        if self._single is not None:
+            self._single.close()
+            self._single = None
 
 
 class _Worker:
@@ -226,13 +293,27 @@ class _Worker:
         self._parts = parts
         self._open: int | None = None
 
-    def judge(self, number: int, boundary: Boundary) -> Cell:
-        """Play the round of one boundary of a part."""
+    def record(self, number: int, path: Path) -> Recording:
+        """Step a path once."""
+        del number
+        self._open = None
+        self._sweeper.open(path, None)
+        visits = self._sweeper.record()
+        count = visits[-1].step + 1 if visits else 0
+        said = self._sweeper.assumptions(visits)
+        return Recording(tuple(select(visits)), count, tuple(said))
+
+    def judge(self, number: int, boundaries: Sequence[Boundary]) -> list[Cell]:
+        """Play the rounds of boundaries of a part."""
         if self._open != number:
             part = self._parts[number]
             self._sweeper.open(part.path, part.event)
             self._open = number
-        return self._sweeper.judge(boundary)
+        return [self._sweeper.judge(boundary) for boundary in boundaries]
+
+    def close(self) -> None:
+        """End the machine."""
+        self._sweeper.close()
 
 
 _worker: _Worker | None = None
@@ -247,10 +328,10 @@ def _start_worker(target: Target, parts: Sequence[Part], parent: int, folder: st
     _worker = _Worker(Sweeper(target), parts)
 
 
-def _work(task: tuple[int, list[Boundary]]) -> tuple[int, list[Cell]]:
-    number, boundaries = task
+def _work(task: tuple[str, int, Any]) -> tuple[int, Any]:
+    name, number, what = task
     assert _worker is not None
-    return number, [_worker.judge(number, boundary) for boundary in boundaries]
+    return number, getattr(_worker, name)(number, what)
 
 
 def _callable_name(value: object) -> str:
@@ -263,6 +344,29 @@ def _callable_name(value: object) -> str:
     return type(value).__qualname__
 
 
+def _source_of(value: object) -> str:
+    """The text of the file that a callable comes from: who judges by other rules is another."""
+    inner = getattr(value, "func", value)
+    module = sys.modules.get(getattr(inner, "__module__", None) or type(inner).__module__)
+    try:
+        return inspect.getsource(module) if module else ""
+    except (OSError, TypeError):
+        return ""
+
+
+def _id(what: Part | Path) -> str:
+    """For the state file: changes with anything that the part or path is made of."""
+    return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
+
+
+@dataclass
+class _Known:
+    """What a state file holds: recordings by path, (outcome, detail) by part, step and address."""
+
+    recorded: dict[str, Recording] = field(default_factory=dict)
+    judged: dict[tuple[str, int, int], tuple[Outcome | None, str]] = field(default_factory=dict)
+
+
 class _StateFile:
     """Results so far, one JSON object a line; the first line says to what they belong."""
 
@@ -270,20 +374,30 @@ class _StateFile:
         self._path = path
         self._digest = digest
 
-    def load(self) -> dict[tuple[str, int, int], tuple[Outcome | None, str]]:
-        """(part, step, address) -> (outcome, detail). Begins anew what belongs to something else.
+    def load(self) -> _Known:
+        """What there is. Begins anew what belongs to something else.
 
         A last line that was cut short costs only itself; boundaries that were not reached are
         tried again.
         """
-        rows = [row for row in self._rows() if row["outcome"] is not None]
+        known = _Known()
+        rows = []
+        for row in self._rows():
+            if "path" in row:
+                boundaries = tuple(_boundary(values) for values in row["boundaries"])
+                known.recorded[row["path"]] = Recording(
+                    boundaries, row["instructions"], tuple(row["assumptions"])
+                )
+            elif row["outcome"] is not None:
+                place = (row["part"], row["step"], row["address"])
+                known.judged[place] = (Outcome(row["outcome"]), row["detail"])
+            else:
+                continue
+            rows.append(row)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         lines = [json.dumps(row) for row in ({"digest": self._digest}, *rows)]
         self._path.write_text("\n".join(lines) + "\n")
-        return {
-            (row["part"], row["step"], row["address"]): (Outcome(row["outcome"]), row["detail"])
-            for row in rows
-        }
+        return known
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         """The good rows of the file, if it belongs to this campaign."""
@@ -296,18 +410,39 @@ class _StateFile:
             for line in lines:
                 yield json.loads(line)
 
-    def append(self, part: str, cell: Cell) -> None:
-        """Keep one result."""
-        boundary = cell.boundary
-        row = {
-            "part": part,
-            "step": boundary.step,
-            "address": boundary.address,
-            "outcome": cell.outcome,
-            "detail": cell.detail,
-        }
+    def _append(self, row: dict[str, Any]) -> None:
         with self._path.open("a") as file:
             file.write(json.dumps(row) + "\n")
+
+    def keep_recording(self, path: str, recording: Recording) -> None:
+        """Keep a path's boundaries, so that it is not stepped again."""
+        self._append(
+            {
+                "path": path,
+                "instructions": recording.instructions,
+                "assumptions": recording.assumptions,
+                "boundaries": [list(asdict(b).values()) for b in recording.boundaries],
+            }
+        )
+
+    def keep_cell(self, part: str, cell: Cell) -> None:
+        """Keep one result."""
+        boundary = cell.boundary
+        self._append(
+            {
+                "part": part,
+                "step": boundary.step,
+                "address": boundary.address,
+                "outcome": cell.outcome,
+                "detail": cell.detail,
+            }
+        )
+
+
+def _boundary(values: Any) -> Boundary:
+    """From the values of its fields, of which the context is the last."""
+    step, address, hit, sp, cpl, interrupts, context = values
+    return Boundary(step, address, hit, sp, cpl, interrupts, Context(**context))
 
 
 # ---- results as files
@@ -341,6 +476,7 @@ def cells_as_json(result: PartResult, symbolizer: Symbolizer) -> dict[str, Any]:
     entry = as_json(result, symbolizer)
     del entry["failures"]
     entry["instructions"] = result.instructions
+    entry["total"] = result.total
     entry["assumptions"] = result.assumptions
     entry["cells"] = [_cell_as_json(cell, symbolizer) for cell in result.cells]
     return entry
@@ -377,5 +513,6 @@ def write(
     cells = path.with_suffix(".cells.json")
     key = ("name", "entry", "nmi", "event", "cores")
     merge(path, qemu, "paths", [as_json(result, symbolizer) for result in results], key)
-    merge(cells, qemu, "paths", [cells_as_json(result, symbolizer) for result in results], key)
+    rows = [cells_as_json(result, symbolizer) for result in results]
+    merge(cells, qemu, "paths", rows, key, indent=None)
     return cells

@@ -11,7 +11,7 @@ import enum
 import re
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -201,7 +201,7 @@ class GdbStub:
         if self._unanswered and not STOP.match(packet):
             self._unanswered -= 1
             if packet != b"OK":
-                raise GdbError(f"the gdbstub refuses a change of breakpoints: {packet[:60]!r}")
+                raise GdbError(f"the gdbstub refuses a packet that was queued: {packet[:60]!r}")
             return self._packet()
         return packet
 
@@ -211,7 +211,10 @@ class GdbStub:
             raise ProtocolError(f"gdb command {payload[:20]!r} while the guest runs")
         self._bad_checksums = 0
         self._send(payload)
-        deadline = deadline or Deadline(REPLY_TIMEOUT)
+        return self._answer(payload, deadline or Deadline(REPLY_TIMEOUT))
+
+    def _answer(self, payload: bytes, deadline: Deadline) -> bytes:
+        """Wait for the answer to a packet that was sent."""
         while True:
             while (packet := self._packet()) is None:
                 if not self._poll.poll(deadline.remaining * 1000):
@@ -261,7 +264,7 @@ class GdbStub:
 
     def _select(self, cpu: int) -> None:
         if self._cpu != cpu:
-            self._ok(b"Hg%x" % (cpu + 1))
+            self._queued.append(b"Hg%x" % (cpu + 1))
             self._cpu = cpu
 
     def cpus(self) -> list[int]:
@@ -299,6 +302,27 @@ class GdbStub:
         )
         return b"".join(parts)
 
+    def read_all(self, wanted: Sequence[tuple[int, int]], cpu: int = 0) -> list[bytes | None]:
+        """Read pieces of virtual memory, (address, size), by one round trip.
+
+        None for a piece that is not all mapped. A piece is at most CHUNK bytes.
+        """
+        if not wanted:
+            return []
+        self._select(cpu)
+        self._bad_checksums = 0
+        *before, last = [b"m%x,%x" % piece for piece in wanted]
+        self._queued += before
+        self._send(last)
+        self._unanswered -= len(before)  # of those, unlike of others, the answers are wanted
+        found: list[bytes | None] = []
+        for _, size in wanted:
+            answer = self._answer(b"m", Deadline(REPLY_TIMEOUT))
+            found.append(None if len(answer) == 3 else bytes.fromhex(answer.decode("ascii")))
+            if found[-1] is not None and len(found[-1]) != size:
+                raise ProtocolError(f"{len(found[-1])} bytes for {size}")
+        return found
+
     def write(self, address: int, data: bytes, cpu: int = 0) -> None:
         """Write virtual memory, read-only pages too. GdbError if any of it is not mapped."""
         self._select(cpu)
@@ -323,6 +347,11 @@ class GdbStub:
         """Write physical memory. A doubleword at 0xfeexxxxx is an MSI."""
         with self._physical():
             self.write(address, data, self._cpu or 0)
+
+    def post_physical(self, address: int, data: bytes) -> None:
+        """Likewise, up to CHUNK bytes; goes out with the next command, without a round trip."""
+        write = b"M%x,%x:%s" % (address, len(data), data.hex().encode())
+        self._queued += [b"Qqemu.PhyMemMode:1", write, b"Qqemu.PhyMemMode:0"]
 
     # ---- break, step, go
 

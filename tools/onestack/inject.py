@@ -47,8 +47,8 @@ class Injection(Protocol):
 
 
 def msi(machine: Machine, cpu: int, data: int) -> None:
-    """Write a message to a CPU's local APIC, as a PCI device would."""
-    machine.gdb.write_physical(MSI_BASE | cpu << 12, data.to_bytes(4, "little"))
+    """Write a message to a CPU's local APIC, as a PCI device would; at the latest as it goes on."""
+    machine.gdb.post_physical(MSI_BASE | cpu << 12, data.to_bytes(4, "little"))
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,9 @@ SURVIVED = Verdict(Outcome.SURVIVED)
 class View:
     """What an oracle sees of one round. The machine stands still whenever it is asked.
 
-    `boundary` and `before` (the registers there) are None in a round without an event. `arrived`
-    has the vectors whose handlers the event has reached so far, `owed` what is still missing.
+    `boundary` and `before` (the registers there) are None in a round without an event. `registers`
+    are those of the path's CPU where the machine stands. `arrived` has the vectors whose handlers
+    the event has reached so far, `owed` what is still missing.
     """
 
     machine: Machine
@@ -52,6 +53,7 @@ class View:
     event: Event | None = None
     boundary: Boundary | None = None
     before: Registers | None = None
+    registers: Registers | None = None
     arrived: list[int] = field(default_factory=list)
     owed: list[int] = field(default_factory=list)
 

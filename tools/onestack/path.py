@@ -35,15 +35,17 @@ class Path:
     `start` is where the guest stands before each round; `after`, if given, is reached first (for
     a start inside the kernel that other paths share). `end` has the locations where the path is
     over, as a rule the user instruction after. A `stimulus` is made pending at `start`: the path
-    then begins at the first instruction of its handler. Only addresses in `scope` (ranges as for
-    Images.range_of, default: all) are boundaries. A `hlt` is the last one of a path; a path that
-    ends in sleep unless an event wakes it is not `undisturbed`.
+    then begins at the first instruction of its handler. With `via`, that is made pending at
+    `start` first, and the stimulus at the location where it has led to. Only addresses in `scope`
+    (ranges as for Images.range_of, default: all) are boundaries. A `hlt` is the last one of a
+    path; a path that ends in sleep unless an event wakes it is not `undisturbed`.
     """
 
     name: str
     start: str
     end: tuple[str, ...]
     stimulus: Injection | None = None
+    via: tuple[Injection, str] | None = None
     after: str = ""
     scope: tuple[str, ...] = ()
     cpu: int = 0
@@ -134,21 +136,31 @@ class Boundary:
         return Marks(self.address, self.sp % PAGE, self.cpl, self.interrupts)
 
 
-def begin(machine: Machine, images: Images, path: Path) -> Registers:
-    """From the path's start, where the machine stands: deliver the stimulus, if there is one."""
-    gdb = machine.gdb
+def begin(machine: Machine, images: Images, path: Path, handler: int | None = None) -> Registers:
+    """From the path's start, where the machine stands: deliver the stimulus, if there is one.
+
+    `handler` is where it arrives, if the caller knows.
+    """
     if path.stimulus is None:
-        return gdb.registers(path.cpu)
-    vector = path.stimulus.vector(machine)
-    handler = gate_address(machine, vector, path.cpu)
-    gdb.change_breakpoints({handler})
-    path.stimulus.fire(machine)
+        return machine.gdb.registers(path.cpu)
+    if path.via:
+        _go_by(machine, images, path, path.via[0], images.resolve(path.via[1]))
+    if handler is None:
+        handler = gate_address(machine, path.stimulus.vector(machine), path.cpu)
+    return _go_by(machine, images, path, path.stimulus, handler)
+
+
+def _go_by(machine: Machine, images: Images, path: Path, what: Injection, where: int) -> Registers:
+    """Make something pending; the machine must come to `where` next."""
+    gdb = machine.gdb
+    gdb.change_breakpoints({where})
+    what.fire(machine)
     gdb.cont()
     gdb.wait_stop(STEP_TIMEOUT, f"the stimulus of path {path.name}")
     registers = gdb.registers(path.cpu)
-    if registers.pc != handler:
-        where = images.name(registers.pc)
-        raise PathError(f"path {path.name}: its stimulus led to {where}, not to its handler")
+    if registers.pc != where:
+        there = images.name(registers.pc)
+        raise PathError(f"path {path.name}: its stimulus led to {there}, not to {where:#x}")
     return registers
 
 

@@ -29,6 +29,8 @@ def merge(
     rows: str,
     fresh: Sequence[Mapping[str, Any]],
     key: Sequence[str],
+    *,
+    indent: int | None = 1,
 ) -> None:
     """Add entries to the list `rows` of a file; those that agree in `key` are replaced.
 
@@ -43,6 +45,6 @@ def merge(
     entries = {tuple(entry[name] for name in key): entry for entry in (*old, *fresh)}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    text = json.dumps({**head, rows: list(entries.values())}, indent=1)
+    text = json.dumps({**head, rows: list(entries.values())}, indent=indent)
     temporary.write_text(text + "\n", encoding="utf-8")
     temporary.replace(path)

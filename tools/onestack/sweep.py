@@ -103,10 +103,13 @@ class Sweeper:
         self.restores = 0
         self._stack = contextlib.ExitStack()
         self._ready_for: object = None
+        self._opened: Path | None = None
+        self.event = None
         self._registers: Registers | None = None
         self._start = 0
         self._ends: frozenset[int] = frozenset()
         self._gates: dict[int, int] = {}
+        self._entry: int | None = None  # where the path's stimulus arrives
 
     def __enter__(self) -> Sweeper:
         """Return the sweeper; the machine is started by open()."""
@@ -114,13 +117,28 @@ class Sweeper:
 
     def __exit__(self, *error: object) -> None:
         """End the machine."""
+        self.close()
+
+    def close(self) -> None:
+        """End the machine; open() starts another."""
         self._stack.close()
+        self._ready_for = self._opened = None
 
     # ---- to the start
 
     def open(self, path: Path, event: Event | None) -> None:
-        """Prepare for rounds: boot, come to the path's start, plant faults, save, learn."""
+        """Prepare for rounds: boot, come to the path's start, plant faults, save, learn.
+
+        For another event on the path that is open, there is nothing to do but to find its handlers,
+        unless something is planted for one of them.
+        """
+        plants = any(each is not None and each.plant for each in (self.event, event))
+        again = self._opened == path and not plants and self.machine.alive
         self.path, self.event = path, event
+        if again:
+            self._find_gates()
+            return
+        self._opened = None
         self._start = self.images.resolve(path.start)
         self._ends = frozenset(self.images.resolve(end) for end in path.end)
         self._boot()
@@ -135,17 +153,25 @@ class Sweeper:
             over = event.planted_over
             planted = PatchFault("planted breakpoint", event.plant, INT3, expect=over, length=1)
             planted.apply(self.machine, self.images, path.cpu)
-        self._gates = {}
-        if event:
-            vectors = {shot.what.vector(self.machine) for shot in event.shots}
-            vectors |= {shot.on for shot in event.shots if shot.on is not None}
-            self._gates = {v: gate_address(self.machine, v, path.cpu) for v in vectors}
+        self._find_gates()
+        self._entry = None
+        if path.stimulus:
+            self._entry = gate_address(self.machine, path.stimulus.vector(self.machine), path.cpu)
         self.machine.save("start")
         self._registers = self.machine.gdb.registers(path.cpu)
         self.oracle = self.target.oracle(self.images)
         if path.undisturbed:
             for _ in range(REFERENCE_ROUNDS):
                 self._undisturbed()
+        self._opened = path
+
+    def _find_gates(self) -> None:
+        """The handlers that the event enters."""
+        self._gates = {}
+        if self.event:
+            vectors = {shot.what.vector(self.machine) for shot in self.event.shots}
+            vectors |= {shot.on for shot in self.event.shots if shot.on is not None}
+            self._gates = {v: gate_address(self.machine, v, self.path.cpu) for v in vectors}
 
     def _check_code(self) -> None:
         """PathError if the guest runs other code at the path's start than the files say."""
@@ -180,7 +206,7 @@ class Sweeper:
         if self._ready_for == (wanted,) and self.machine.alive:
             self._restore("ready")
             return
-        self._stack.close()
+        self.close()
         self.machine = self._stack.enter_context(Machine(self.target.spec))
         if self.target.ready:
             self.machine.console.expect(self.target.ready, START_TIMEOUT)
@@ -208,8 +234,7 @@ class Sweeper:
                 return
         except OnestackError:
             pass  # it was beyond loading: start anew
-        self._stack.close()
-        self._ready_for = None
+        self.close()
         self.open(self.path, self.event)
 
     def record(self) -> list[Boundary]:
@@ -284,7 +309,7 @@ class Sweeper:
     def _undisturbed(self) -> None:
         """A round without an event, from which the oracle learns."""
         self._view = View(self.machine, self.path)
-        self._registers = begin(self.machine, self.images, self.path)
+        self._registers = begin(self.machine, self.images, self.path, self._entry)
         try:
             self.oracle.learn(self._view, self._go(self._ends))
             fault = self._to_start()
@@ -312,7 +337,7 @@ class Sweeper:
 
     def _reach(self, boundary: Boundary) -> None:
         """From the start to a boundary."""
-        registers = begin(self.machine, self.images, self.path)
+        registers = begin(self.machine, self.images, self.path, self._entry)
         self._registers = registers
         hits = 0
         first = True
@@ -356,6 +381,7 @@ class Sweeper:
         self._fire(event.at_boundary())
         exact = True
         for _ in range(MAX_STOPS):
+            view.registers = self._registers
             asked = self.oracle.stops(view)
             triggers = {shot.on for shot in event.shots} - {None} - set(view.arrived)
             gates = {self._gates[v] for v in (*view.owed, *triggers) if v is not None}

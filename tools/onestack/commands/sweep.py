@@ -52,7 +52,7 @@ def _run(options: argparse.Namespace) -> int:
         processes=options.jobs,
         limit=options.limit,
     )
-    with counting("recording the paths", len(parts)) as one_more:
+    with counting("recording the paths", len({part.path for part in parts})) as one_more:
         work.plan(one_more)
     with SweepProgress(work, Terminal(stderr=True)) as progress:
         results = work.run(progress.tell)

@@ -7,6 +7,7 @@
 #include "user/libos/memory.h"
 #include "user/libos/print.h"
 #include "user/libos/process.h"
+#include "user/libos/syscall.h"
 #include "user/libos/thread.h"
 
 #define PRIORITY_WAITER 180
@@ -26,8 +27,6 @@ struct sweep_shared *sweep_shared;
 struct message sweep_message;
 uint8_t *sweep_from, *sweep_to;
 
-/* What a helper is given in own.extra[]. */
-enum { EXTRA_NOTIFICATION, EXTRA_ENDPOINT, EXTRA_LINE, EXTRA_LINE_2, EXTRA_COUNT };
 _Static_assert(EXTRA_COUNT <= EXTRA_CAPS, "start page");
 
 cap_t new_notification(void)
@@ -67,9 +66,8 @@ static void set_bases(uint64_t base)
     __asm__ volatile("wrfsbase %0; wrgsbase %1" : : "r"(base), "r"(base + 0x1000));
 }
 
-/* A twin that runs function(argument) with copies of these capabilities. */
-static void start_twin(void (*function)(uint64_t), uint64_t priority,
-                       const cap_t extra[EXTRA_COUNT])
+void start_twin_on(uint64_t core, void (*function)(uint64_t), uint64_t priority,
+                   const cap_t extra[EXTRA_COUNT])
 {
     static struct start_page page;
     static struct region shared;
@@ -83,10 +81,11 @@ static void start_twin(void (*function)(uint64_t), uint64_t priority,
     }
     if (process_create(&process, &page, HELPER_BYTES, PRIORITY(priority, priority)) < 0 ||
         process_load_twin(&process, function, 0) < 0 ||
-        process_share(&process, &shared, MAP_READ | MAP_WRITE) < 0) {
+        process_share(&process, &shared, MAP_READ | MAP_WRITE) < 0 ||
+        sys_thread_set_affinity(process.thread, core).value < 0) {
         die("cannot make a helper");
     }
-    for (unsigned i = 0; i < EXTRA_COUNT; i++) {
+    for (unsigned i = 0; extra != NULL && i < EXTRA_COUNT; i++) {
         if (extra[i] != 0 && process_give(&process, extra[i], RIGHT_ALL, 0, &page.extra[i]) < 0) {
             die("cannot give capability %u to a helper", i);
         }
@@ -94,6 +93,12 @@ static void start_twin(void (*function)(uint64_t), uint64_t priority,
     if (process_start(&process) < 0) {
         die("cannot start a helper");
     }
+}
+
+static void start_twin(void (*function)(uint64_t), uint64_t priority,
+                       const cap_t extra[EXTRA_COUNT])
+{
+    start_twin_on(WALK_CORE, function, priority, extra);
 }
 
 static void take_extra(uint64_t base)

@@ -85,6 +85,7 @@ static void young_loop(void)
         if (thread.value < 0) {
             die("no thread");
         }
+        sys_thread_set_affinity(thread.second, WALK_CORE);
         sweep_start_once(thread.second, (uint64_t)sweep_young,
                          (uint64_t)(young_stack + sizeof(young_stack)));
         sys_cap_delete(thread.second);
@@ -117,7 +118,8 @@ static void start_own_pager(void)
     sweep_endpoint = new_endpoint();
     page = created.second;
     sweep_window = (uint64_t)region_reserve(PAGE_BYTES);
-    if (created.value < 0 || thread_spawn(&thread, pager, NULL, PRIORITY(101, 101)) < 0) {
+    if (created.value < 0 || thread_spawn(&thread, pager, NULL, PRIORITY(101, 101)) < 0 ||
+        sys_thread_set_affinity(thread.cap, WALK_CORE).value < 0) {
         die("no pager");
     }
 }
@@ -204,12 +206,16 @@ int main(int argc, char **argv)
 
     (void)argc;
     (void)argv;
+    if (sys_thread_set_affinity(own.thread, WALK_CORE).value < 0) {
+        die("no core %u", WALK_CORE);
+    }
     printf("sweep: ready\n");
     if (console_read_line(name, sizeof(name)) < 0) {
         return 1;
     }
     for (size_t i = 0; i < sizeof(walks) / sizeof(*walks); i++) {
         if (strcmp(walks[i].name, name) == 0) {
+            start_load();
             start_waiter();
             if (walks[i].prepare) {
                 walks[i].prepare();

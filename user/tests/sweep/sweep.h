@@ -31,7 +31,18 @@ extern struct sweep_shared *sweep_shared;
 extern struct message sweep_message;
 extern uint8_t *sweep_from, *sweep_to; /* what a copy must equal, and where it is */
 
-/* helpers.c: start them; the program ends if that does not work. */
+/* All run on one core, the load (if there is another) on that. */
+#define WALK_CORE     0
+#define PRIORITY_LOAD 100
+
+/* What a helper is given in own.extra[]. */
+enum { EXTRA_NOTIFICATION, EXTRA_ENDPOINT, EXTRA_LINE, EXTRA_LINE_2, EXTRA_COUNT };
+
+/* helpers.c: a twin on a core that runs function(0), with copies of these capabilities, if any. */
+void start_twin_on(uint64_t core, void (*function)(uint64_t), uint64_t priority,
+                   const cap_t extra[EXTRA_COUNT]);
+/* helpers.c, load.c: start them; the program ends if that does not work. */
+void start_load(void);
 void start_waiter(void);
 void start_device(void);
 void start_yielder(void);

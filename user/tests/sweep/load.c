@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What another core does while this one is struck: a process of its own there, below everybody's
+ * concern, that calls, signals, maps and makes objects without end. It shares the kernel's locks,
+ * queues and allocators with the walker, and nothing else.
+ */
+#include "user/libos/memory.h"
+#include "user/libos/print.h"
+#include "user/libos/start.h"
+#include "user/libos/syscall.h"
+#include "user/tests/sweep/sweep.h"
+
+#define LOAD_CORE 1
+
+static void load_main(uint64_t argument)
+{
+    cap_t bits = new_notification();
+    struct result memory = sys_memory_create(own.quota, PAGE_BYTES, 0);
+    uint64_t window = (uint64_t)region_reserve(PAGE_BYTES);
+
+    (void)argument;
+    for (;;) {
+        for (unsigned i = 0; i < 8; i++) {
+            sys_null();
+        }
+        sys_signal(bits, 1);
+        sys_poll(bits);
+        sys_map(own.space, memory.second, window | MAP_READ, PAGE_BYTES, 0);
+        sys_unmap(own.space, window, PAGE_BYTES);
+        sys_cap_delete(sys_endpoint_create(own.quota).second);
+    }
+}
+
+void start_load(void)
+{
+    if (sys_kernel_info(KINFO_CORES, 0).second > LOAD_CORE) {
+        start_twin_on(LOAD_CORE, load_main, PRIORITY_LOAD, NULL);
+    }
+}
