@@ -88,7 +88,8 @@ def compact(cells: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]] = ())
             for cell in entry["cells"]
         ]
         kept = ("name", "entry", "nmi", "event", "cores", "instructions", "assumptions")
-        paths.append({**{key: entry[key] for key in kept}, "cells": rows})
+        total = entry.get("total", len(rows))
+        paths.append({**{key: entry[key] for key in kept}, "total": total, "cells": rows})
     figures = [
         {"entry": m["entry"], "column": COLUMNS[m["name"]], "value": m["mean"], "unit": m["unit"]}
         for m in metrics

@@ -9,15 +9,27 @@
  */
 #include "kernel/arch/entry/stub.h"
 
+/* RSP = a frame. rdi = core if it is a thread's, in its TCB; else go to `nested`. */
+.macro CORE_OF_THREAD nested
+#if NEST_TEST /* tcb-nest.h */
+        mov     LAPIC_BASE + 0x20, %edi
+        shr     $24 - CORE_AREA_SHIFT, %edi
+        add     $CORE_AREA_BASE, %rdi
+        cmpb    $0, CORE_NEST(%rdi)
+        jne     \nested
+#else
+        testb   $3, FRAME_CS(%rsp)
+        jz      \nested
+        mov     THREAD_CORE - THREAD_FRAME(%rsp), %rdi
+#endif
+.endm
+
 /* Interrupts: the vector's stub has pushed its number into the word above the registers. */
 ENTRY entry_irq
         PUSH_REGS
         cld
         clac
-        testb   $3, FRAME_CS(%rsp)
-        jz      irq_nested
-        /* RSP = this thread's frame, in its TCB. */
-        mov     THREAD_CORE - THREAD_FRAME(%rsp), %rdi
+        CORE_OF_THREAD irq_nested
         mov     FRAME_ERROR(%rsp), %esi
         RESET_STACK %rdi
 #if CONFIG_DEBUG
@@ -36,10 +48,8 @@ ENTRY entry_trap
         cld
         clac
         mov     %cr2, %r8
-        testb   $3, FRAME_CS(%rsp)
-        jz      trap_nested
+        CORE_OF_THREAD trap_nested
         mov     %rsp, %rcx
-        mov     THREAD_CORE - THREAD_FRAME(%rsp), %rdi
         RESET_STACK %rdi
         jmp     trap_user
 END entry_trap
