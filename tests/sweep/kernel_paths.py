@@ -143,7 +143,7 @@ _GROUPS = {
                 *_SPIN,
                 _SPIN,
                 stimulus=_TIMER,
-                via=(_DEVICE, "irq_line_event"),
+                via=(_DEVICE, "sched_hand_over"),
             ),
             "spin",
             kept=True,
