@@ -23,6 +23,7 @@ from kernel_target import MODELS, TOP, Variant, target
 from rich.console import Console
 
 from onestack import campaign
+from onestack.bars import counting
 from onestack.campaign import Campaign, Labels, Part, PartResult
 from onestack.commands.common import FOUND, INCOMPLETE, INTERRUPTED, OK, USAGE
 from onestack.elf import Images
@@ -134,8 +135,8 @@ class Sweep:
         )
         label = f"{number} {stage.title}"
         try:
-            with self.terminal.status(f"{label}: recording the paths") as status:
-                work.plan(lambda done, of: status.update(f"{label}: recorded {done} of {of} paths"))
+            with counting(f"{label}: recording", len(stage.paths)) as one_more:
+                work.plan(one_more)
             with SweepProgress(work, self.terminal, label, lines=True) as progress:
                 work.run(progress.tell)
         finally:
