@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from trace_format import violations
 
+from onestack import artefacts
 from onestack.deadline import Deadline
 from onestack.elf import Images
 from onestack.errors import GuestError
@@ -145,3 +146,15 @@ def test_after_a_panic(machine: Machine, images: Images) -> None:
     *_, call, trap = [r for r in ring.records if r.kind is not Kind.RETURN]
     assert (call.kind, ring.calls[call.what]) == (Kind.SYSCALL, "clock")
     assert (trap.kind, trap.what, trap.value) == (Kind.TRAP, 6, address)
+
+
+@pytest.mark.machine(append="trace=1", ready=PROMPT, debug_exit=False)
+def test_a_failed_test_keeps_it(machine: Machine, images: Images, tmp_path: Path) -> None:
+    machine.console.send_line("panic")
+    with pytest.raises(GuestError, match="panic"):
+        machine.console.expect(f"{PROMPT}$", 30.0)
+    kept = artefacts.save(machine, tmp_path, images)
+    assert tmp_path / "trace.json" in kept
+    content = json.loads((tmp_path / "trace.json").read_text())
+    assert violations(content) == []
+    assert len(content["traceEvents"]) > 100

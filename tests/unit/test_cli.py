@@ -203,6 +203,15 @@ def test_inject() -> None:
     }
 
 
+def test_inject_tells_of_the_arrival_also_if_the_guest_fails() -> None:
+    """Into the toy's hole: its program finds the harm and gives up."""
+    done = onestack("inject", TOML, "--at", "syscall_entry+0x3", "--run", 30, "--json")
+    assert "toy: panic" in one_line(done, FOUND)
+    said = json.loads(done.stdout)
+    assert said["arrivals"][0]["handler"] == "nmi_entry"
+    assert "toy: panic" in said["outcome"]
+
+
 def test_inject_what_kills_the_guest(tmp_path: Path) -> None:
     keep = tmp_path / "kept"
     done = onestack("inject", TOML, "--at", "user_loop", "--event", "mc", "--keep", keep)

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from onestack import exitcodes
+from onestack import exitcodes, trace
 from onestack.elf import Images
 from onestack.errors import OnestackError
 from onestack.machine import Machine
@@ -17,7 +18,8 @@ from onestack.symbolize import Symbolizer
 def save(machine: Machine, folder: Path, images: Images | None = None) -> list[Path]:
     """Write console log, QMP transcript, QEMU's own words, registers and backtraces to `folder`.
 
-    A running machine is stopped for it. What cannot be had is said in the file's place.
+    A running machine is stopped for it. What cannot be had is said in the file's place. Of a kernel
+    that keeps trace rings (trace.py) there is trace.json as well.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = []
@@ -35,6 +37,10 @@ def save(machine: Machine, folder: Path, images: Images | None = None) -> list[P
     registers, backtrace = _cpu_states(machine, images)
     write("registers.txt", registers)
     write("backtrace.txt", backtrace)
+    if images and machine.alive:
+        with suppress(OnestackError):  # most kernels have no rings, or have them switched off
+            trace.write(machine, images, folder / "trace.json")
+            written.append(folder / "trace.json")
     return written
 
 

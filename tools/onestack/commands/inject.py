@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from onestack import artefacts, kernelfile
 from onestack.bars import waiting
@@ -13,7 +14,7 @@ from onestack.deadline import Deadline
 from onestack.elf import Images
 from onestack.errors import DeadlineError, GuestError
 from onestack.events import event_named, standard_events
-from onestack.inject import Injector
+from onestack.inject import Delivery, Injector
 from onestack.machine import Machine
 
 
@@ -50,33 +51,39 @@ def _run(options: argparse.Namespace) -> int:
         injector = Injector(machine, images)
         with waiting(f"to come to {options.at}", 60.0):
             injector.stop_at(options.at, 60.0)
-        arrivals = []
+        arrivals, failure = [], None
         try:
             for shot in event.shots:
                 delivery = injector.inject(shot.what)
-                arrivals.append(
-                    {
-                        "event": shot.what.name,
-                        "vector": delivery.vector,
-                        "struck": images.name(delivery.struck),
-                        "handler": images.name(delivery.handler),
-                        "returns_to": images.name(delivery.saved),
-                    }
-                )
+                arrivals.append(_arrival(shot.what.name, delivery, images))
             machine.resume()
             machine.watch.wait(None, Deadline(options.seconds), "failure")
         except DeadlineError:
             pass  # it runs on, as it should
-        except GuestError:
+        except GuestError as error:
+            failure = error
             if options.keep:
                 artefacts.save(machine, options.keep, images)
-            raise
-        lines = [
-            "{event}: struck {struck}, entered {handler}, returns to {returns_to}".format(**arrival)
-            for arrival in arrivals
-        ]
-        show(options, {"arrivals": arrivals, "outcome": "runs on"}, "\n".join(lines))
+    lines = [
+        "{event}: struck {struck}, entered {handler}, returns to {returns_to}".format(**arrival)
+        for arrival in arrivals
+    ]
+    outcome = str(failure or "runs on")
+    if lines or options.json:
+        show(options, {"arrivals": arrivals, "outcome": outcome}, "\n".join(lines))
+    if failure:
+        raise failure
     return OK
+
+
+def _arrival(event: str, delivery: Delivery, images: Images) -> dict[str, Any]:
+    return {
+        "event": event,
+        "vector": delivery.vector,
+        "struck": images.name(delivery.struck),
+        "handler": images.name(delivery.handler),
+        "returns_to": images.name(delivery.saved),
+    }
 
 
 COMMAND = Command(

@@ -35,7 +35,7 @@ def _run(options: argparse.Namespace) -> int:
     try:
         from onestack.step_app import StepApp  # noqa: PLC0415  (Textual is an extra)
     except ModuleNotFoundError:
-        raise UsageError("no Textual", "pip install 'onestack[step]'") from None
+        raise UsageError("no Textual", "pip install textual") from None
     spec = machine_spec(options)
     target = kernelfile.load(options.file).target if options.file else None
     elfs = target.elfs if target else [file for file in (spec.kernel, *options.elf) if file]
