@@ -19,7 +19,7 @@ EXIT_CODES = """exit codes:
   0    done; everything survived, every target is met
   1    the guest failed: a panic, a reset, a boundary not survived, a target missed
   2    the command line or a file it names is wrong
-  3    this computer lacks something: QEMU, a recent one, a readable file
+  3    this computer lacks something: QEMU, a recent one, gdb, room on the disk
   4    not everything could be judged
   130  interrupted (Ctrl-C); no QEMU is left behind
 """
