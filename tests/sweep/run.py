@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))  # pytest.ini says so to the tests
 from kernel_paths import PATHS, events, matching
 from kernel_target import MODELS, TOP, Variant, target
 from rich.console import Console
@@ -108,6 +109,14 @@ def stages(options: Options) -> Iterator[Stage]:
             yield from (Stage(variant, paths, some, count) for variant in variants)
 
 
+def _condemned(result: PartResult) -> bool:
+    """Whether most NMIs did not survive that were pushed to a TCB or a user's stack."""
+    wrong = [c for c in result.cells if c.boundary.context.stack in ("TCB", "user")]
+    wrong = [cell for cell in wrong if cell.boundary.cpl == 0]
+    survived = [cell for cell in wrong if cell.outcome is Outcome.SURVIVED]
+    return len(survived) * 4 < len(wrong)
+
+
 class Sweep:
     """Does the stages one after another, keeps what they found."""
 
@@ -152,8 +161,7 @@ class Sweep:
             write_html(cells, page, bench if bench.exists() else None)
         self._tell(stage, results, images, work.total)
         if stage.control:
-            survived = [r.part.key for r in results if len(r.failures) * 3 < len(r.cells)]
-            self.blind += [f"{stage.title} {key}" for key in survived]
+            self.blind += [f"{stage.title} {r.part.key}" for r in results if not _condemned(r)]
         else:
             self.failures += sum(len(result.failures) for result in results)
         self.unreached += sum(len(result.unreached) for result in results)
