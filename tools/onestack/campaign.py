@@ -162,12 +162,16 @@ class Campaign:
             path: known.recorded[_id(path)] for path in paths if _id(path) in known.recorded
         }
         missing = [path for path in paths if path not in recorded]
-        for number, recording in self._crew.record(missing):
-            recorded[missing[number]] = recording
-            if self._state:
-                self._state.keep_recording(_id(missing[number]), recording)
-            if listener:
-                listener(missing[number])
+        try:
+            for number, recording in self._crew.record(missing):
+                recorded[missing[number]] = recording
+                if self._state:
+                    self._state.keep_recording(_id(missing[number]), recording)
+                if listener:
+                    listener(missing[number])
+        except BaseException:  # else they wait for run(), which goes on with them
+            self._crew.close()
+            raise
         self.results, self.resumed = [], 0
         for part in self.parts:
             self._plan_part(part, recorded[part.path], known)
