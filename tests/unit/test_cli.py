@@ -80,6 +80,28 @@ def test_no_kernel() -> None:
     assert "Give a kernel file" in one_line(onestack("boot"), USAGE)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("boot", TOML, "--expect", "("), "'(' is no regular expression: missing )"),
+        (("boot", "--kernel", TOY, "--memory", 0), "memory=0 is no number of MiB"),
+        (("bench", TOML), "has no [bench]. Give --from and --to"),
+        (("inject", TOML, "--at", "user_null", "--cpu", 3), "no CPU 3. There are 1, from 0 on"),
+        (("inject", TOML, "--at", "user_nul"), "Did you mean user_null"),
+        (("sweep", "nowhere.toml"), "cannot read nowhere.toml"),
+        (("gdb", "--kernel", TOY, "-x", "nowhere"), "no such file: nowhere"),
+    ],
+)
+def test_what_makes_no_sense(words: tuple[object, ...], said: str) -> None:
+    assert said in one_line(onestack(*words), USAGE)
+
+
+def test_a_negative_count() -> None:
+    done = onestack("sweep", TOML, "--limit", -3)
+    assert done.returncode == USAGE
+    assert "'-3' is no count" in done.stderr
+
+
 def test_missing_kernel() -> None:
     assert "no such kernel: /nowhere" in one_line(onestack("boot", "--kernel", "/nowhere"), USAGE)
 
@@ -134,7 +156,7 @@ def test_file_without_symbols(tmp_path: Path) -> None:
 
 
 def test_file_that_is_no_elf() -> None:
-    assert "is no ELF file" in one_line(onestack("symbolize", TOML, "-a", "x"), INCOMPLETE)
+    assert "is no ELF file" in one_line(onestack("symbolize", TOML, "-a", "x"), USAGE)
 
 
 def test_unknown_path_and_event_list_those_there_are() -> None:
@@ -154,6 +176,7 @@ def test_unknown_path_and_event_list_those_there_are() -> None:
         ("machine = 3", "Write [machine]"),
         ("[machine]\nboot = 'x'", "'x' is not a valid BootWay"),
         ("[machine]", "needs `kernel`"),
+        ("[machine]\nkernel = 'x'\n[guest]\npanic = ['(']", "'(' is no regular expression"),
         ("[machine]\nclock = 'sun'", "clock = 'sun'. There are: instructions, real"),
     ],
 )

@@ -84,8 +84,8 @@ def _exit_code(error: OnestackError) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its exit code. Errors of ours are one line on standard error."""
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         return int(options.run(options))
     except OnestackError as error:
         print(f"onestack: {error}", file=sys.stderr)

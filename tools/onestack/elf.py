@@ -16,7 +16,7 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-from onestack.errors import OnestackError, UsageError
+from onestack.errors import UsageError
 
 MAX_INSTRUCTION = 15  # bytes
 LOCATION = re.compile(
@@ -24,7 +24,7 @@ LOCATION = re.compile(
 )
 
 
-class ElfError(OnestackError):
+class ElfError(UsageError):
     """A file is no ELF file, or lacks what is asked of it."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
@@ -134,6 +135,14 @@ class _Reader:
             self._check(f"[[{name}]]", table, known)
         return tables
 
+    def _regex(self, text: str) -> str:
+        try:
+            re.compile(text)
+        except re.error as error:
+            problem = f"{self._path}: {text!r} is no regular expression: {error}"
+            raise UsageError(problem) from None
+        return text
+
     def _machine(self, panics: list[str], killed: list[str]) -> MachineSpec:
         options = dict(self._table("machine", MACHINE_KEYS))
         for name in FILES:
@@ -141,6 +150,8 @@ class _Reader:
                 options[name] = self._here / options[name]
         options["boot"] = BootWay(options.get("boot", "pvh"))
         options["args"] = tuple(options.get("args", ()))
+        for text in (*panics, *killed):
+            self._regex(text)
         patterns = [BadPattern(text) for text in panics]
         patterns += [BadPattern(text, kind=Failure.KILLED) for text in killed]
         clock = options.pop("clock", CLOCKS[0])
@@ -204,7 +215,7 @@ class _Reader:
         target = Target(
             spec,
             elfs,
-            ready=guest.get("ready", ""),
+            ready=self._regex(guest.get("ready", "")),
             setup=TypedSetup(guest["type"], guest["prompt"]) if "type" in guest else None,
             oracle=self._oracle(),
             probe=partial(StackProbe, stacks=self._content.get("stacks", {})),

@@ -90,6 +90,8 @@ class MachineSpec:
             path: Path | None = getattr(self, what)
             if path is not None and not path.is_file():
                 raise UsageError(f"no such {what}: {path}", "Has it been built?")
+        if self.memory < 1:
+            raise UsageError(f"memory={self.memory} is no number of MiB")
         if not 1 <= self.cores <= 255:
             raise UsageError(f"cores={self.cores} is not 1 to 255")
 

@@ -33,6 +33,8 @@ def _run(options: argparse.Namespace) -> int:
     target, plan = kernel.target, kernel.bench
     if bool(options.start) != bool(options.to):
         raise UsageError("--from and --to belong together")
+    if not options.start and plan == kernelfile.BenchPlan():
+        raise UsageError(f"{options.file} has no [bench]", "Give --from and --to")
     spec = replace(target.spec, sleep=False)
     with Machine(spec) as machine:
         if target.ready:

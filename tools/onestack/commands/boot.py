@@ -7,16 +7,26 @@ import argparse
 
 from onestack import attended
 from onestack.bars import waiting
-from onestack.commands.common import OK, Command, add_machine, file_argument, machine_spec, show
+from onestack.commands.common import (
+    OK,
+    Command,
+    add_machine,
+    file_argument,
+    machine_spec,
+    regex,
+    show,
+)
 from onestack.machine import Machine
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     file_argument(parser, optional=True)
     add_machine(parser)
-    parser.add_argument("--expect", metavar="REGEX", help="end as soon as the console shows this")
+    parser.add_argument(
+        "--expect", metavar="REGEX", type=regex, help="end as soon as the console shows this"
+    )
     parser.add_argument("--send", metavar="TEXT", help="type this line once it has been shown")
-    parser.add_argument("--then", metavar="REGEX", help="and wait for this")
+    parser.add_argument("--then", metavar="REGEX", type=regex, help="and wait for this")
     parser.add_argument(
         "--within", type=float, default=60.0, metavar="SECONDS", help="for each wait, default 60"
     )

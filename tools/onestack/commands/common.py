@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,24 @@ def machine_spec(options: argparse.Namespace) -> MachineSpec:
 def show(options: argparse.Namespace, facts: dict[str, Any], text: str) -> None:
     """The result: as JSON if that is wanted, else as text."""
     print(json.dumps(facts, indent=1) if options.json else text)
+
+
+def regex(text: str) -> str:
+    """A type of argument. UsageError: it is no regular expression."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise UsageError(
+            f"{text!r} is no regular expression: {error}", "Escape it by \\\\"
+        ) from None
+    return text
+
+
+def count(text: str) -> int:
+    """A type of argument: 0, 1, 2, ..."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no count")
+    return int(text)
 
 
 def file_argument(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:

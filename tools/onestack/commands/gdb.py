@@ -14,6 +14,7 @@ from onestack.commands.common import (
     add_machine,
     file_argument,
     machine_spec,
+    regex,
     show,
 )
 from onestack.errors import UsageError
@@ -28,6 +29,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ready",
         metavar="REGEX",
+        type=regex,
         help="let it boot until the console shows this; else it stands at its reset vector",
     )
     parser.add_argument(

@@ -9,10 +9,10 @@ from typing import Any
 
 from onestack import artefacts, kernelfile
 from onestack.bars import waiting
-from onestack.commands.common import OK, Command, file_argument, show
+from onestack.commands.common import OK, Command, count, file_argument, show
 from onestack.deadline import Deadline
 from onestack.elf import Images
-from onestack.errors import DeadlineError, GuestError
+from onestack.errors import DeadlineError, GuestError, UsageError
 from onestack.events import event_named, standard_events
 from onestack.inject import Delivery, Injector
 from onestack.machine import Machine
@@ -25,7 +25,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--event", default="nmi", metavar="NAME", help=f"{', '.join(standard_events())}"
     )
     parser.add_argument("--irq", type=lambda text: int(text, 0), default=0xF0, metavar="VECTOR")
-    parser.add_argument("--cpu", type=int, default=0, metavar="N")
+    parser.add_argument("--cpu", type=count, default=0, metavar="N")
     parser.add_argument(
         "--run",
         dest="seconds",
@@ -42,6 +42,8 @@ def _run(options: argparse.Namespace) -> int:
     target = kernel.target
     images = Images.load(*target.elfs)
     event = event_named(options.event, standard_events(options.irq, options.cpu))
+    if options.cpu >= target.spec.cores:
+        raise UsageError(f"no CPU {options.cpu}", f"There are {target.spec.cores}, from 0 on")
     with Machine(target.spec) as machine:
         if target.ready:
             with waiting(f"for {target.ready!r}", 60.0):

@@ -9,7 +9,15 @@ from pathlib import Path
 
 from onestack import kernelfile
 from onestack.bars import waiting
-from onestack.commands.common import OK, Command, add_machine, file_argument, machine_spec, show
+from onestack.commands.common import (
+    OK,
+    Command,
+    add_machine,
+    file_argument,
+    machine_spec,
+    regex,
+    show,
+)
 from onestack.elf import Images
 from onestack.errors import UsageError
 from onestack.inject import Injector
@@ -23,7 +31,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--elf", type=Path, action="append", default=[], metavar="FILE", help="more symbols"
     )
-    parser.add_argument("--ready", metavar="REGEX", help="wait until the console shows this")
+    parser.add_argument(
+        "--ready", metavar="REGEX", type=regex, help="wait until the console shows this"
+    )
     parser.add_argument("--at", metavar="LOCATION", help="and until this is about to be executed")
     parser.add_argument(
         "--view", metavar="FILE.py:NAME", help="what knows the kernel's stacks (stepper.KernelView)"

@@ -13,7 +13,7 @@ from rich.console import Console as Terminal
 
 from onestack import campaign, kernelfile
 from onestack.bars import counting
-from onestack.commands.common import FOUND, INCOMPLETE, OK, Command, file_argument, show
+from onestack.commands.common import FOUND, INCOMPLETE, OK, Command, count, file_argument, show
 from onestack.elf import Images
 from onestack.machine import check_qemu
 from onestack.progress import SweepProgress
@@ -26,10 +26,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path", action="append", default=[], metavar="NAME", help="only this one")
     parser.add_argument("--event", action="append", default=[], metavar="NAME", help="likewise")
     parser.add_argument(
-        "-j", "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="QEMUs at a time"
+        "-j", "--jobs", type=count, default=os.cpu_count() or 1, metavar="N", help="QEMUs at a time"
     )
     parser.add_argument(
-        "--limit", type=int, default=0, metavar="N", help="boundaries for each path"
+        "--limit", type=count, default=0, metavar="N", help="boundaries for each path"
     )
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("build/sweep.json"), metavar="FILE"
@@ -75,8 +75,8 @@ def _sweep_text(results: Sequence[campaign.PartResult], symbolizer: Symbolizer) 
         for cell in result.failures:
             where = symbolizer.images.name(cell.boundary.address)
             lines.append(f"  {where}: {cell.outcome}: {cell.detail}")
-        for reason, count in Counter(cell.detail for cell in result.unreached).items():
-            lines.append(f"  not judged: {count} boundaries: {reason}")
+        for reason, times in Counter(cell.detail for cell in result.unreached).items():
+            lines.append(f"  not judged: {times} boundaries: {reason}")
     said = dict.fromkeys(text for result in results for text in result.assumptions)
     return "\n".join([*lines, *(f"assumed: {text}" for text in said)])
 

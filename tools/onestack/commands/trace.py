@@ -9,7 +9,15 @@ from pathlib import Path
 
 from onestack import kernelfile, trace
 from onestack.bars import waiting
-from onestack.commands.common import OK, Command, add_machine, file_argument, machine_spec, show
+from onestack.commands.common import (
+    OK,
+    Command,
+    add_machine,
+    file_argument,
+    machine_spec,
+    regex,
+    show,
+)
 from onestack.deadline import Deadline
 from onestack.elf import Images
 from onestack.errors import DeadlineError, GuestError
@@ -22,9 +30,13 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--elf", type=Path, action="append", default=[], metavar="FILE", help="more symbols"
     )
-    parser.add_argument("--ready", metavar="REGEX", help="wait until the console shows this")
+    parser.add_argument(
+        "--ready", metavar="REGEX", type=regex, help="wait until the console shows this"
+    )
     parser.add_argument("--send", metavar="TEXT", help="then type this line")
-    parser.add_argument("--until", metavar="REGEX", help="and wait for this; a panic ends it too")
+    parser.add_argument(
+        "--until", metavar="REGEX", type=regex, help="and wait for this; a panic ends it too"
+    )
     parser.add_argument(
         "--run",
         dest="seconds",
