@@ -11,6 +11,7 @@
 #include "kernel/obj/reply.h"
 #include "kernel/sched.h"
 #include "kernel/syscall.h"
+#include "kernel/timer.h"
 
 /* A driver's words, while THREAD_FLAG_DRIVES. */
 #define PEER(driver)    ((driver)->words[0]) /* the other thread; 0: it has left */
@@ -231,6 +232,25 @@ static enum step move_message(struct core *core, struct thread *driver, struct t
     return step;
 }
 
+/* ---- time ---- */
+
+static void keep_time(struct core *core, struct thread *self)
+{
+    uint64_t timeout = ipc_timeout(self);
+
+    if (!(self->flags & THREAD_FLAG_TIMER) && timeout != TIMEOUT_NONE) {
+        timer_set(core, self, timer_deadline(timeout));
+    }
+}
+
+/* The driver waits for a page, or for its turn: that is not what a timeout of 0 is about. */
+static void limit_copy(struct core *core, struct thread *driver)
+{
+    if (driver->state != THREAD_READY || ipc_timeout(driver) != 0) {
+        keep_time(core, driver);
+    }
+}
+
 /* ---- what follows ---- */
 
 void ipc_take_caller(struct core *core, struct thread *server, struct thread *caller,
@@ -278,8 +298,13 @@ static int64_t arrived(struct core *core, struct thread *driver, struct thread *
     move_words(from, to);
     if (call) {
         ipc_take_caller(core, to, from, THREAD_REPLY);
+        if (from == driver) {
+            keep_time(core, from);
+        }
     } else if (from != driver) {
         thread_wake(core, from, E_OK);
+    } else if (from->flags & THREAD_FLAG_TIMER) {
+        timer_cancel(core, from);
     }
     thread_wake(core, to, info);
     if (to == driver) {
@@ -291,6 +316,7 @@ static int64_t arrived(struct core *core, struct thread *driver, struct thread *
 static int64_t failed(struct core *core, struct thread *driver, struct thread *peer, int64_t error)
 {
     driver->flags &= (uint16_t)~THREAD_FLAG_CALL;
+    timer_cancel(core, driver);
     if (peer) {
         thread_wait_failed(core, peer, error);
     }
@@ -310,6 +336,7 @@ static int64_t transfer_some(struct core *core, struct thread *driver)
     }
     step = move_message(core, driver, from, to);
     if (step == STEP_BLOCKED) {
+        limit_copy(core, driver);
         return BLOCKED;
     }
     driver->flags &= (uint16_t)~THREAD_FLAG_DRIVES;
@@ -343,12 +370,23 @@ int64_t ipc_transfer(struct core *core, struct thread *driver, struct thread *fr
     return transfer_some(core, driver);
 }
 
+/* The driver goes on without its partner; no page that it waits for is wanted any more. */
+static void lose_peer(struct core *core, struct thread *driver, struct thread *peer, int64_t error)
+{
+    PEER(driver) = 0;
+    OUTCOME(driver) = (uint64_t)error;
+    peer->server = NULL;
+    if ((driver->state == THREAD_FAULTED || driver->state == THREAD_FAULTING) &&
+        thread_leave_place(core, driver)) {
+        fault_forget(driver);
+        thread_wake(core, driver, (int64_t)driver->frame.rax);
+    }
+}
+
 void ipc_abandon(struct core *core, struct thread *thread, int64_t error)
 {
     if (thread->state == THREAD_COPYING) {
-        PEER(thread->server) = 0;
-        OUTCOME(thread->server) = (uint64_t)error;
-        thread->server = NULL;
+        lose_peer(core, thread->server, thread, error);
     }
     if (thread->flags & THREAD_FLAG_DRIVES) {
         struct thread *peer = (struct thread *)PEER(thread);
@@ -357,6 +395,9 @@ void ipc_abandon(struct core *core, struct thread *thread, int64_t error)
         thread->continuation = NULL;
         if (peer) {
             peer->server = NULL;
+            if (peer->core == core) {
+                peer->flags &= (uint16_t)~THREAD_FLAG_CALL; /* else it loses it when it wakes */
+            }
             thread_wake(core, peer, error);
         }
     }
@@ -379,9 +420,7 @@ void ipc_let_go(struct core *core, struct thread *driver)
     uint8_t wish = peer ? __atomic_load_n(&peer->claimed, __ATOMIC_ACQUIRE) & CLAIM_WISHES : 0;
 
     if (wish == CLAIM_CANCEL || wish == CLAIM_LATE) {
-        PEER(driver) = 0;
-        OUTCOME(driver) = (uint64_t)E_CANCELED;
-        peer->server = NULL;
+        lose_peer(core, driver, peer, E_CANCELED);
         thread_wait_failed(core, peer, wish == CLAIM_LATE ? E_TIMEOUT : E_CANCELED);
     }
 }

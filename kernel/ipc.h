@@ -10,7 +10,15 @@
 #ifndef ONESTACK_IPC_H
 #define ONESTACK_IPC_H
 
+#include "kernel/abi/message.h"
 #include "kernel/arch/core.h"
+#include "kernel/syscall.h"
+
+/* Of a call with a message, for its waiting and, if it drives a long copy, for that. */
+static inline uint64_t ipc_timeout(const struct thread *self)
+{
+    return ARG1(self) & INFO_EXTRA ? ARG3(self) : TIMEOUT_NONE;
+}
 
 /*
  * From `driver` (current) on: `from` and `to` are the driver and a blocked thread that has been
@@ -21,7 +29,10 @@
 int64_t ipc_transfer(struct core *core, struct thread *driver, struct thread *from,
                      struct thread *to);
 
-/* `thread` leaves a long copy, as driver or as the other one: the partner's call ends with `error`. */
+/*
+ * `thread` leaves a long copy, as driver or as the other one: the partner's call ends with `error`, also
+ * if it waits for a page.
+ */
 void ipc_abandon(struct core *core, struct thread *thread, int64_t error);
 
 /*

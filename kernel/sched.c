@@ -199,7 +199,8 @@ void thread_wake(struct core *core, struct thread *thread, int64_t result)
         mail_post(thread, MAIL_WAKE);
         return;
     }
-    if (thread->flags & THREAD_FLAG_TIMER) {
+    /* The driver of a long copy, whose page has come, has not come to the end of its call. */
+    if ((thread->flags & (THREAD_FLAG_TIMER | THREAD_FLAG_DRIVES)) == THREAD_FLAG_TIMER) {
         timer_cancel(core, thread);
     }
     thread->state = THREAD_READY;

@@ -15,11 +15,6 @@
 #include "kernel/syscall.h"
 #include "kernel/timer.h"
 
-static uint64_t timeout_of(const struct thread *self)
-{
-    return ARG1(self) & INFO_EXTRA ? ARG3(self) : TIMEOUT_NONE;
-}
-
 /* Is the descriptor a sender's to give? */
 static bool info_valid(uint64_t info)
 {
@@ -33,7 +28,7 @@ static bool info_valid(uint64_t info)
 static int64_t enqueue(struct core *core, struct thread *self, struct endpoint *endpoint,
                        struct wait_queue *queue, enum thread_state state)
 {
-    uint64_t timeout = timeout_of(self);
+    uint64_t timeout = ipc_timeout(self);
 
     if (timeout == 0) {
         self->flags &= (uint16_t)~THREAD_FLAG_CALL;
@@ -48,7 +43,10 @@ static int64_t enqueue(struct core *core, struct thread *self, struct endpoint *
     return BLOCKED;
 }
 
-/* The first to wait in a queue, taken out of it; the caller has the endpoint's lock. */
+/*
+ * The first to wait in a queue, taken out of it; the caller has the endpoint's lock. Its timeout goes on
+ * until its call has ended: there may be a long copy before it.
+ */
 static struct thread *dequeue(struct core *core, struct wait_queue *queue)
 {
     struct thread *thread = queue->head;
@@ -56,9 +54,6 @@ static struct thread *dequeue(struct core *core, struct wait_queue *queue)
     if (thread) {
         wait_queue_pop(queue);
         thread_claim(core, thread);
-        if (thread->core == core && !(thread->flags & THREAD_FLAG_CALL)) {
-            timer_cancel(core, thread); /* a call's timeout goes on until the reply */
-        }
     }
     return thread;
 }
@@ -99,13 +94,7 @@ int64_t sys_send(struct core *core, struct thread *self)
 
 int64_t sys_call(struct core *core, struct thread *self)
 {
-    uint64_t timeout = timeout_of(self);
-    int64_t result = send(core, self, RIGHT_ENDPOINT_CALL, THREAD_FLAG_CALL);
-
-    if (result == BLOCKED && timeout != TIMEOUT_NONE && !(self->flags & THREAD_FLAG_TIMER)) {
-        timer_set(core, self, timer_deadline(timeout));
-    }
-    return result;
+    return send(core, self, RIGHT_ENDPOINT_CALL, THREAD_FLAG_CALL);
 }
 
 int64_t endpoint_receive(struct core *core, struct thread *self)
@@ -184,9 +173,6 @@ static int64_t reply_to(struct core *core, struct thread *self, struct thread *c
     if (caller->state == THREAD_FAULTED) {
         fault_verdict(core, caller, self->info);
         return E_OK;
-    }
-    if (caller->core == core) {
-        timer_cancel(core, caller);
     }
     return ipc_transfer(core, self, self, caller);
 }
@@ -284,7 +270,7 @@ static bool leave_server(struct core *core, struct thread *thread, struct thread
     return waits;
 }
 
-static bool leave_place(struct core *core, struct thread *thread)
+bool thread_leave_place(struct core *core, struct thread *thread)
 {
     struct object *object = __atomic_load_n(&thread->waits_on, __ATOMIC_ACQUIRE);
     struct thread *server = __atomic_load_n(&thread->server, __ATOMIC_ACQUIRE);
@@ -311,7 +297,7 @@ static bool leave_place(struct core *core, struct thread *thread)
 
 bool thread_leave_wait(struct core *core, struct thread *thread)
 {
-    if (!leave_place(core, thread)) {
+    if (!thread_leave_place(core, thread)) {
         return false;
     }
     timer_cancel(core, thread);

@@ -21,6 +21,9 @@ struct endpoint {
  */
 bool thread_leave_wait(struct core *core, struct thread *thread);
 
+/* Its first step: out of the queue, or from whoever shall answer, and nothing else. */
+bool thread_leave_place(struct core *core, struct thread *thread);
+
 /* The thread that waits for this one's answer, if any: it is the caller's to wake from now on. */
 struct thread *endpoint_take_caller(struct core *core, struct thread *server);
 /* The receiving half of receive and reply_receive: arguments in the frame. */

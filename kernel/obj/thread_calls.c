@@ -269,6 +269,22 @@ int64_t sys_thread_bind(struct core *core, struct thread *self)
     return error;
 }
 
+/* In a wait that its call can end without; a thread that drives a long copy is in one all the time. */
+static bool can_cancel(const struct thread *thread)
+{
+    switch (thread->state) {
+    case THREAD_SENDING:
+    case THREAD_RECEIVING:
+    case THREAD_REPLY:
+    case THREAD_WAITING:
+    case THREAD_SLEEPING:
+    case THREAD_COPYING:
+        return true;
+    default:
+        return thread->flags & THREAD_FLAG_DRIVES;
+    }
+}
+
 int64_t sys_thread_cancel(struct core *core, struct thread *self)
 {
     struct thread *thread;
@@ -277,24 +293,18 @@ int64_t sys_thread_cancel(struct core *core, struct thread *self)
     if (error) {
         return error;
     }
-    switch (thread->state) {
-    case THREAD_SENDING:
-    case THREAD_RECEIVING:
-    case THREAD_REPLY:
-    case THREAD_WAITING:
-    case THREAD_SLEEPING:
-    case THREAD_COPYING:
-        if (!thread_leave_wait(core, thread)) {
-            if (ipc_ask_to_leave(thread, CLAIM_CANCEL)) {
-                return E_OK; /* its partner's core will see to it */
-            }
-            return E_BUSY; /* too late: its wait has just ended */
-        }
-        thread_wake(core, thread, E_CANCELED);
-        return E_OK;
-    default:
+    if (!can_cancel(thread)) {
         return E_BUSY;
     }
+    if (!thread_leave_wait(core, thread)) {
+        if (thread->flags & THREAD_FLAG_DRIVES) {
+            return continue_with(self, syscall_restart); /* its page is just coming */
+        }
+        /* Its partner's core will see to it; or it is too late, and its wait has just ended. */
+        return ipc_ask_to_leave(thread, CLAIM_CANCEL) ? E_OK : E_BUSY;
+    }
+    thread_wake(core, thread, E_CANCELED);
+    return E_OK;
 }
 
 int64_t sys_sleep(struct core *core, struct thread *self)

@@ -116,7 +116,7 @@ def test_timeouts(agent: Agent, endpoint: int, worker: Worker, name: str) -> Non
 
 def test_a_call_s_timeout_covers_the_reply(agent: Agent, endpoint: int, worker: Worker) -> None:
     client = worker()
-    assert agent.ipc("call", endpoint, f"timeout={20 * MS}", worker=client) is None
+    assert agent.ipc("call", endpoint, f"timeout={300 * MS}", worker=client) is None
     assert done(agent.ipc("receive", endpoint)).value >= 0
     assert wait_done(agent, client).value == E["TIMEOUT"]
     assert done(agent.ipc("reply", 0)).value == E["NOREPLY"]

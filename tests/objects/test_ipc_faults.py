@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
-from agent import READY, Agent
+from agent import READY, Agent, Twin
 from agent_support import (
     INFO_FAULT,
+    MS,
     PAGE,
     READ,
     SPOT,
@@ -21,6 +22,7 @@ from agent_support import (
     find_grant,
     give,
     label,
+    wait_done,
 )
 
 pytestmark = pytest.mark.machine(append="run=agent", ready=READY, shared=True)
@@ -179,43 +181,180 @@ def test_the_memory_goes_in_the_middle(agent: Agent, stopped: Stopped) -> None:
     stopped.check_end(E["IPCFAULT"], E["IPCFAULT"])
 
 
-LEAVING = [f"{who} {how}" for who in ("driver", "other") for how in ("cancel", "end", "space")]
+SIDES = ("sender", "receiver")
+SPOT_PAGED = SPOT + (1 << 31)
 
 
-@pytest.mark.parametrize("leaving", LEAVING)
+class Waiting:
+    """A message of one page that waits for the page of one side. The second to come drives."""
+
+    def __init__(
+        self, agent: Agent, endpoint: int, players: dict[str, int], *, how: str = "call"
+    ) -> None:
+        """`players`: the workers by side; `how` the sender sends."""
+        self.agent, self.endpoint, self.players, self.how = agent, endpoint, players, how
+        self.pager = agent.make("endpoint_create", agent.quota)
+        self.paged = agent.make("memory_create", agent.quota, PAGE, self.pager)
+
+    def begin(
+        self,
+        driver: str,
+        whose: str,
+        twin: Twin | None,
+        late: Sequence[str] = (),
+        limit: int = 30 * MS,
+    ) -> None:
+        """Have both come; `late` are the sides whose calls have a timeout, `limit`."""
+        other = SIDES[1 - SIDES.index(driver)]
+        here = self.agent.space
+        for side in (other, driver):
+            k = self.players[side]
+            in_twin = twin is not None and k == twin.number
+            if side == whose:
+                space = twin.space if twin and in_twin else here
+                flags = READ | WRITE
+                mapped = self.agent.call("map", space, self.paged, SPOT_PAGED | flags, PAGE, 0)
+                assert mapped == 0
+            options = [f"timeout={limit}"] if side in late else []
+            options += ["bytes=99"] if side == "sender" else ["size=99"]
+            if side == whose:
+                options.append(f"{'from' if side == 'sender' else 'to'}={SPOT_PAGED}")
+            name = self.how if side == "sender" else "receive"
+            there = give(self.agent, self.endpoint, twin) if twin and in_twin else self.endpoint
+            assert self.agent.ipc(name, there, *options, worker=k) is None
+        fault = done(self.agent.ipc("receive", self.pager, "timeout=0"))
+        assert fault.value & INFO_FAULT or late, "unless its time has passed already"
+
+    def finish(self) -> None:
+        for handle in (self.paged, self.pager):
+            assert self.agent.call("cap_delete", handle) == 0
+
+
+LEAVING = list(
+    itertools.product(
+        SIDES, ("driver", "other"), ("cancel", "timeout", "end", "space"), SIDES, ("send", "call")
+    )
+)
+
+
+@pytest.mark.parametrize(("driver", "leaves", "why", "whose", "how"), LEAVING)
 def test_one_side_leaves_in_the_middle(
-    agent: Agent, keep: Keep, endpoint: int, worker: Worker, leaving: str
+    agent: Agent,
+    endpoint: int,
+    worker: Worker,
+    driver: str,
+    leaves: str,
+    why: str,
+    whose: str,
+    how: str,
 ) -> None:
-    """The sender drives the copy, for it came last. The survivor is told, and nothing stays."""
-    who, how = leaving.split()
-    pager = keep(agent.make("endpoint_create", agent.quota))
-    paged = keep(agent.make("memory_create", agent.quota, PAGE, pager))
-    twin = agent.twin(150, 150)
-    k, survivor = twin.number, worker()
-    there = give(agent, endpoint, twin)
-    theirs = give(agent, paged, twin)
-    own_space = agent.own(k)[0]
-    spot = SPOT + (1 << 31)
-    if who == "driver":  # reads what it sends from the pager
-        assert agent.call("map", own_space, theirs, spot | READ, PAGE, 0, worker=k) == 0
-        assert agent.ipc("receive", endpoint, "size=99", worker=survivor) is None
-        assert agent.ipc("call", there, "bytes=99", f"from={spot}", worker=k) is None
-    else:  # receives into the pager's
-        assert agent.call("map", own_space, theirs, spot | READ | WRITE, PAGE, 0, worker=k) == 0
-        assert agent.ipc("receive", there, "size=99", f"to={spot}", worker=k) is None
-        assert agent.ipc("call", endpoint, "bytes=99", worker=survivor) is None
-    assert done(agent.ipc("receive", pager, "timeout=0")).value & INFO_FAULT
-    if how == "cancel" and who == "driver":
-        # It waits for its page, and that wait is not its own to end.
-        assert agent.call("thread_cancel", twin.thread) == E["BUSY"]
-        assert agent.call("thread_end", twin.thread) == 0
-    elif how == "cancel":
+    """The survivor is told at once, whatever page was waited for, and nothing stays."""
+    leaver = driver if leaves == "driver" else SIDES[1 - SIDES.index(driver)]
+    stays = SIDES[1 - SIDES.index(leaver)]
+    twin, survivor = agent.twin(150, 150), worker()
+    players = {leaver: twin.number, stays: survivor}
+    waiting = Waiting(agent, endpoint, players, how=how)
+    limit = 30 * MS if leaves == "driver" else 500 * MS  # long enough for the driver to come
+    waiting.begin(driver, whose, twin, [leaver] if why == "timeout" else [], limit)
+    if why == "cancel":
         assert agent.call("thread_cancel", twin.thread) == 0
-        assert done(agent.poll(k)).value == E["CANCELED"]
-    elif how == "end":
+        assert done(agent.poll(twin.number)).value == E["CANCELED"]
+    elif why == "timeout":
+        assert wait_done(agent, twin.number).value == E["TIMEOUT"]
+    elif why == "end":
         assert agent.call("thread_end", twin.thread) == 0
     else:
         assert agent.call("space_end", twin.space) == 0
-    done(agent.ipc("reply", 0))
     assert done(agent.poll(survivor)).value == E["CANCELED"]
-    agent.drop(k)
+    assert done(agent.ipc("reply", 0)).value == E["NOREPLY"], "nobody wants the page any more"
+    # What it does next is a call of its own.
+    assert agent.ipc("send", endpoint, "w=7", worker=survivor) is None
+    assert done(agent.ipc("receive", endpoint)).words[0] == 7
+    assert done(agent.poll(survivor)).value == 0
+    assert done(agent.ipc("reply", 0)).value == E["NOREPLY"]
+    waiting.finish()
+    agent.drop(twin.number)
+
+
+@pytest.mark.parametrize("driver", SIDES)
+def test_a_page_in_time(agent: Agent, endpoint: int, worker: Worker, driver: str) -> None:
+    """The page comes before the timeouts, which then end no later call."""
+    players = {side: worker() for side in SIDES}
+    for whose in SIDES:
+        waiting = Waiting(agent, endpoint, players, how="send")
+        waiting.begin(driver, whose, None, SIDES, 1000 * MS)
+        source = agent.make("memory_create", agent.quota, PAGE)
+        assert agent.call("memory_supply", waiting.paged, 0, source, 0) == 0
+        assert done(agent.ipc("reply", 0)).value == 0
+        assert done(agent.poll(players["sender"])).value == 0
+        assert done(agent.poll(players["receiver"])).value == 99
+        for k in players.values():
+            assert agent.ipc("receive", endpoint, worker=k) is None
+        agent.start("sleep", 1020 * MS)
+        for k in players.values():
+            assert agent.poll(k) is None, "the timeout was the other call's"
+            assert done(agent.ipc("send", endpoint)).value == 0
+            assert done(agent.poll(k)).value == 0
+        assert agent.call("cap_delete", source) == 0
+        waiting.finish()
+
+
+def test_a_timeout_ends_with_a_failed_copy(agent: Agent, endpoint: int, worker: Worker) -> None:
+    """The pager brings nothing: the call has ended, and its timeout with it."""
+    players = {side: worker() for side in SIDES}
+    waiting = Waiting(agent, endpoint, players)
+    waiting.begin("sender", "receiver", None, ["sender"], 1000 * MS)
+    assert agent.call("cap_delete", waiting.paged) == 0
+    assert done(agent.ipc("reply", 0)).value == 0
+    for k in players.values():
+        assert done(agent.poll(k)).value == E["IPCFAULT"]
+    assert agent.ipc("receive", endpoint, worker=players["sender"]) is None
+    agent.start("sleep", 1020 * MS)
+    assert agent.poll(players["sender"]) is None
+    assert agent.call("cap_delete", waiting.pager) == 0
+
+
+@pytest.mark.parametrize("name", ["reply", "reply_receive"])
+@pytest.mark.parametrize("timeout", [0, 20 * MS])
+def test_a_server_need_not_wait_for_a_client_s_pager(
+    agent: Agent, endpoint: int, worker: Worker, name: str, timeout: int
+) -> None:
+    client, server = worker(), worker()
+    pager = agent.make("endpoint_create", agent.quota)
+    paged = agent.make("memory_create", agent.quota, PAGE, pager)
+    assert agent.call("map", agent.space, paged, SPOT_PAGED | READ | WRITE, PAGE, 0) == 0
+    assert agent.ipc("receive", endpoint, worker=server) is None
+    options = ("size=99", f"to={SPOT_PAGED}")
+    assert agent.ipc("call", endpoint, *options, worker=client) is None
+    assert done(agent.poll(server)).value >= 0
+    to = 0 if name == "reply" else endpoint
+    agent.ipc(name, to, "bytes=99", f"timeout={timeout}", worker=server)
+    assert wait_done(agent, server).value == E["TIMEOUT"]
+    assert done(agent.poll(client)).value == E["CANCELED"]
+    for handle in (paged, pager):
+        assert agent.call("cap_delete", handle) == 0
+
+
+@pytest.mark.parametrize("driver", SIDES)
+def test_a_stopped_driver_can_be_cancelled(
+    agent: Agent, endpoint: int, worker: Worker, driver: str
+) -> None:
+    """Its page has come, but it has not had its turn: it waits for nothing, in a long copy."""
+    twin, survivor = agent.twin(150, 150), worker()
+    players = {driver: twin.number, SIDES[1 - SIDES.index(driver)]: survivor}
+    waiting = Waiting(agent, endpoint, players)
+    waiting.begin(driver, driver, twin)
+    assert agent.call("thread_suspend", twin.thread) == 0
+    source = agent.make("memory_create", agent.quota, PAGE)
+    assert agent.call("memory_supply", waiting.paged, 0, source, 0) == 0
+    assert done(agent.ipc("reply", 0)).value == 0
+    assert agent.poll(survivor) is None
+    assert agent.call("thread_cancel", twin.thread) == 0
+    assert done(agent.poll(survivor)).value == E["CANCELED"]
+    assert agent.call("thread_cancel", twin.thread) == E["BUSY"], "once"
+    assert agent.poll(twin.number) is None, "it is still suspended"
+    assert agent.call("thread_resume", twin.thread) == 0
+    assert done(agent.poll(twin.number)).value == E["CANCELED"]
+    assert agent.call("cap_delete", source) == 0
+    waiting.finish()
+    agent.drop(twin.number)

@@ -65,13 +65,16 @@ static void write(const char *text, size_t size)
     }
 }
 
+/* So long, and no longer, everybody waits for one reader whose buffer is with his pager. */
+#define CLIENT_PATIENCE_NS 10000000
+
 /* An answer: word 0, and for a line its bytes. */
 static int64_t answer(cap_t reply, uint64_t value, const char *bytes, size_t size)
 {
     struct words words = {.word = {value}};
     struct message message = {.send_buffer = (uint64_t)bytes};
 
-    return ipc_reply(reply, size, &words, &message, 0).value;
+    return ipc_reply(reply, size, &words, &message, CLIENT_PATIENCE_NS).value;
 }
 
 static bool due(const struct waiter *waiter)

@@ -46,7 +46,7 @@ struct result ipc_send(cap_t endpoint, uint64_t info, struct words *words, struc
 /* `info` is not looked at. */
 struct result ipc_receive(cap_t endpoint, uint64_t info, struct words *words,
                           struct message *message, uint64_t timeout);
-/* To the reply capability, or the last caller if it is 0. `timeout` is not looked at. */
+/* To the reply capability, or the last caller if it is 0. `timeout` is for the caller's missing pages. */
 struct result ipc_reply(cap_t reply, uint64_t info, struct words *words, struct message *message,
                         uint64_t timeout);
 
