@@ -72,6 +72,31 @@ static void cap_list_remove(struct mapping *mapping)
     }
 }
 
+/* --- the list of a memory object, likewise --- */
+
+static void memory_list_insert(struct mapping **link, struct mapping *mapping)
+{
+    mapping->memory_next = *link;
+    mapping->memory_link = link;
+    if (*link != NULL) {
+        (*link)->memory_link = &mapping->memory_next;
+    }
+    *link = mapping;
+}
+
+static void memory_list_remove(struct mapping *mapping)
+{
+    struct memory *memory = mapping->memory;
+
+    *mapping->memory_link = mapping->memory_next;
+    if (mapping->memory_next != NULL) {
+        mapping->memory_next->memory_link = mapping->memory_link;
+    }
+    if (memory->walking && memory->cursor == mapping) {
+        memory->cursor = mapping->memory_next;
+    }
+}
+
 void memory_cap_moved(struct cap *to, struct cap *from)
 {
     to->mappings = from->mappings;
@@ -132,6 +157,7 @@ static int64_t enter(struct space *space, struct cap *cap, cap_t handle, struct 
 
     if (there) {
         cap_list_push(&cap->mappings, mapping);
+        memory_list_insert(&memory->mappings, mapping);
     }
     lock_release(&memory->object.lock);
     if (!there) {
@@ -218,38 +244,60 @@ bool mapping_fill_some(struct mapping *mapping, uint64_t *address)
 
 /* --- take away --- */
 
-static void remove(struct mapping *mapping)
+/* Its first `bytes` are not mapped any more; with the last it goes. */
+static void shorten(struct mapping *mapping, uint64_t bytes)
 {
     struct space *space = mapping->space;
+    struct lock *lock = &mapping->memory->object.lock;
+    bool last = bytes == mapping->bytes;
 
-    tree_remove(&space->mappings, &mapping->node);
-    lock_acquire(&mapping->memory->object.lock);
-    cap_list_remove(mapping);
-    lock_release(&mapping->memory->object.lock);
-    kmem_free(space->account, mapping, sizeof(*mapping));
+    lock_acquire(lock);
+    mapping->bytes -= bytes;
+    mapping->offset += bytes;
+    mapping->node.key += bytes;
+    if (last) {
+        cap_list_remove(mapping);
+        memory_list_remove(mapping);
+    }
+    lock_release(lock);
+    if (last) {
+        tree_remove(&space->mappings, &mapping->node);
+        kmem_free(space->account, mapping, sizeof(*mapping));
+    }
 }
 
-void mapping_cut_some(struct mapping *mapping, uint64_t end)
+/* Clear some entries from `start` on, what the CPU knows of them, and tables without any. */
+static uint64_t clear_some(struct space *space, uint64_t start, uint64_t end, unsigned budget)
 {
-    struct space *space = mapping->space;
     struct page_table table = space_table(space);
-    uint64_t start = mapping->node.key;
     uint64_t frames[TABLE_LEVELS - 1];
-
-    end = end < mapping_end(mapping) ? end : mapping_end(mapping);
-    uint64_t reached = page_clear_some(&table, start, end, MAPPING_STEP);
+    uint64_t reached = page_clear_some(&table, start, end, budget);
     unsigned count = page_detach(&table, start, frames);
 
     tlb_invalidate(space, start, (reached - start) / PAGE_SIZE);
     while (count > 0) {
         frame_free(space->account, frames[--count], 0);
     }
-    mapping->bytes -= reached - start;
-    mapping->offset += reached - start;
-    mapping->node.key = reached;
-    if (mapping->bytes == 0) {
-        remove(mapping);
+    return reached;
+}
+
+void mapping_forget(struct mapping *mapping, uint64_t offset)
+{
+    struct page_table table = space_table(mapping->space);
+    uint64_t address = mapping->node.key + (offset - mapping->offset);
+    unsigned level;
+
+    if (*page_find(&table, address, &level) != 0) {
+        clear_some(mapping->space, address, address + PAGE_SIZE, 1);
     }
+}
+
+void mapping_cut_some(struct mapping *mapping, uint64_t end)
+{
+    uint64_t start = mapping->node.key;
+
+    end = end < mapping_end(mapping) ? end : mapping_end(mapping);
+    shorten(mapping, clear_some(mapping->space, start, end, MAPPING_STEP) - start);
 }
 
 /* The capability's first mapping if it is the space's, whose lock keeps it there. */
@@ -320,9 +368,10 @@ static void split_mapping(struct mapping *mapping, struct mapping *upper, uint64
     upper->node.key = address;
     upper->bytes -= lower_bytes;
     upper->offset += lower_bytes;
-    mapping->bytes = lower_bytes;
     lock_acquire(&mapping->memory->object.lock);
+    mapping->bytes = lower_bytes;
     cap_list_push(&mapping->cap_next, upper);
+    memory_list_insert(&mapping->memory_next, upper); /* a walk that is to see the one sees both */
     lock_release(&mapping->memory->object.lock);
     tree_insert(&mapping->space->mappings, &upper->node);
 }

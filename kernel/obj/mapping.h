@@ -48,6 +48,13 @@ bool mapping_fill_some(struct mapping *mapping, uint64_t *address);
 void mapping_cut_some(struct mapping *mapping, uint64_t end);
 /* Make sure that no mapping and no large page crosses either address; false = no memory. */
 bool mapping_split(struct space *space, uint64_t from, uint64_t to);
+/* Does it show the object's page at `offset`? Either lock is held. */
+static inline bool mapping_shows(const struct mapping *mapping, uint64_t offset)
+{
+    return offset >= mapping->offset && offset - mapping->offset < mapping->bytes;
+}
+/* The space's lock is held: unmap that page, until the next touch. */
+void mapping_forget(struct mapping *mapping, uint64_t offset);
 /* What a page table entry for the mapping has besides the address. */
 uint64_t mapping_rights(const struct mapping *mapping);
 

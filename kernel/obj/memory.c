@@ -65,6 +65,46 @@ bool memory_put_frame(struct memory *memory, uint64_t offset, uint64_t frame)
     return page_set(&memory->frames, offset, 1, frame | PTE_PRESENT);
 }
 
+/* The place of one page, or NULL where there is not even a table. */
+static uint64_t *find_place(struct memory *memory, uint64_t offset)
+{
+    unsigned level = 1;
+    uint64_t *place = &memory->frames.root;
+
+    if (memory->frames.levels > 0) {
+        place = page_find(&memory->frames, offset, &level);
+    }
+    return level == 1 ? place : NULL;
+}
+
+uint64_t memory_place(const struct memory *memory, uint64_t offset)
+{
+    const uint64_t *place = find_place((struct memory *)memory, offset);
+
+    return place ? *place : 0;
+}
+
+void memory_mark(struct memory *memory, uint64_t offset, uint64_t mark)
+{
+    uint64_t *place = find_place(memory, offset);
+
+    *place = (*place & ~(PAGE_LEAVING | PAGE_LEFT)) | mark;
+}
+
+uint64_t memory_take_frame(struct memory *memory, uint64_t offset)
+{
+    uint64_t frame;
+
+    if (memory->frames.levels == 0) {
+        frame = memory->frames.root;
+        memory->frames.root = 0;
+    } else {
+        frame = page_take(find_place(memory, offset));
+        page_give_back(&memory->frames, offset);
+    }
+    return frame & PTE_ADDRESS;
+}
+
 /* A whole large page at once, still to be zeroed; its entry, or NULL if none is to be had. */
 static uint64_t *put_large(struct memory *memory, uint64_t offset)
 {
@@ -161,8 +201,8 @@ struct memory_run memory_run(const struct memory *memory, uint64_t offset)
         run.page = memory->base + offset;
         run.large = run.page % LARGE_PAGE_SIZE == 0 && left >= LARGE_PAGE_SIZE / PAGE_SIZE;
     } else if (memory->frames.levels == 0) {
-        run.page = memory->frames.root;
-        run.pages = run.page != 0;
+        run.entries = &memory->frames.root;
+        run.pages = *run.entries != 0;
     } else {
         run = find_run(memory, offset);
         run.pages = run.pages < left ? run.pages : left;
@@ -174,10 +214,19 @@ uint64_t memory_page(const struct memory *memory, uint64_t offset)
 {
     struct memory_run run = memory_run(memory, offset);
 
-    if (run.pages == 0) {
+    if (run.pages == 0 || (run.entries != NULL && *run.entries & (PAGE_LEAVING | PAGE_LEFT))) {
         return 0;
     }
     return run.entries != NULL ? *run.entries & PTE_ADDRESS : run.page;
+}
+
+uint64_t memory_page_now(struct memory *memory, uint64_t offset)
+{
+    lock_acquire(&memory->object.lock);
+    uint64_t page = memory_page(memory, offset);
+
+    lock_release(&memory->object.lock);
+    return page;
 }
 
 /* --- parts of objects --- */
@@ -238,6 +287,9 @@ bool memory_destroy(struct core *core, struct thread *self, struct object *objec
     struct memory *memory = (struct memory *)object;
 
     (void)self;
+    /* Who copies from it or to it has its lock; who comes now finds that it is dying. */
+    lock_acquire(&object->lock);
+    lock_release(&object->lock);
     if (memory->pager != NULL) {
         object_unref(&memory->pager->object);
         memory->pager = NULL;
@@ -258,7 +310,7 @@ void memory_free(struct object *object)
     struct memory *memory = (struct memory *)object;
 
     if (memory->frames.root != 0) {
-        frame_free(memory->frames.quota, memory->frames.root, 0);
+        frame_free(memory->frames.quota, memory->frames.root & PTE_ADDRESS, 0);
         memory->frames.root = 0;
         memory->frames.levels = 0;
     }

@@ -24,11 +24,19 @@ enum memory_kind {
 };
 
 struct memory {
-    struct object object;
-    uint8_t kind;             /* enum memory_kind */
-    uint64_t bytes;           /* whole pages */
-    uint64_t filled;          /* ANONYMOUS: so many are there and zeroed */
-    uint64_t base;            /* MODULE, DEVICE: physical address of the first byte */
+    struct object object; /* its lock guards the frames, and the lists of mappings */
+    uint8_t kind;         /* enum memory_kind */
+    bool walking;         /* PAGED: a page is leaving (reclaim.c) */
+    uint64_t bytes;       /* whole pages */
+    union {
+        uint64_t filled;  /* ANONYMOUS: so many are there and zeroed */
+        uint64_t leaving; /* PAGED, walking: the page's offset */
+    };
+    union {
+        uint64_t base;          /* MODULE, DEVICE: physical address of the first byte */
+        struct mapping *cursor; /* PAGED, walking: from here on mappings may show that page */
+    };
+    struct mapping *mappings; /* all that there are; new ones come first */
     struct page_table frames; /* the others' frames by offset; levels 0: `root` is the only one */
     uint64_t freed;           /* when it has ended: so many bytes' frames have been given back */
     struct endpoint *pager;   /* PAGED: who is asked, or NULL; a reference is held */
@@ -46,6 +54,8 @@ struct mapping {
     struct space *space;
     struct mapping *cap_next;  /* list of the capability that it was made by, guarded */
     struct mapping **cap_link; /* by the memory object's lock: where the pointer to us is */
+    struct mapping *memory_next;  /* list of the memory object, likewise; what is shown changes */
+    struct mapping **memory_link; /* under both locks */
     uint8_t flags;             /* MAP_* */
     uint8_t allowed;           /* MAP_* that the capability's rights allow */
     bool filling;              /* sys_map is still at it, and takes it back if memory runs out */
@@ -60,6 +70,16 @@ struct memory *memory_new(struct quota *quota, enum memory_kind kind, uint64_t b
 bool memory_fill_some(struct memory *memory);
 /* A frame for one page of a PAGED object that has none there; false = no memory for tables. */
 bool memory_put_frame(struct memory *memory, uint64_t offset, uint64_t frame);
+/*
+ * What stands in the place of a page of a PAGED object: its frame (PTE_ADDRESS of it) and what becomes
+ * of it; 0 = nothing. The object's lock is held, as in the next two.
+ */
+#define PAGE_LEAVING 0x2ULL /* nobody finds it any more, some may still have it mapped */
+#define PAGE_LEFT    0x4ULL /* nobody has */
+uint64_t memory_place(const struct memory *memory, uint64_t offset);
+void memory_mark(struct memory *memory, uint64_t offset, uint64_t mark); /* one of these, or 0 */
+/* Out of the object: the caller's to free. */
+uint64_t memory_take_frame(struct memory *memory, uint64_t offset);
 
 /* The pages from some offset on, as far as one look tells. */
 struct memory_run {
@@ -69,8 +89,10 @@ struct memory_run {
     bool large;              /* a whole large page begins there */
 };
 struct memory_run memory_run(const struct memory *memory, uint64_t offset);
-/* Physical address of the page at `offset`, 0 = absent. */
+/* Physical address of the page at `offset`, 0 = absent, or leaving. */
 uint64_t memory_page(const struct memory *memory, uint64_t offset);
+/* For one look; the object's lock is not held. */
+uint64_t memory_page_now(struct memory *memory, uint64_t offset);
 
 /* The part of its object that a capability names, in bytes. */
 void memory_cap_range(const struct cap *cap, uint64_t *first, uint64_t *bytes);

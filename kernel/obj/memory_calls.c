@@ -119,17 +119,28 @@ int64_t sys_memory_create(struct core *core, struct thread *self)
 
 /* --- the pager's side --- */
 
-/* The page to copy: of an object with RAM, inside what the capability names, and there. */
-static uint64_t source_page(const struct cap *cap, uint64_t offset)
+/*
+ * Copy a page: of an object with RAM, inside what the capability names, and there. Under the object's
+ * lock, so that it does not become somebody else's meanwhile. False: there is none.
+ */
+static bool copy_page(uint64_t frame, const struct cap *cap, uint64_t offset)
 {
-    const struct memory *memory = (const struct memory *)cap->object;
-    uint64_t first, bytes;
+    struct memory *memory = (struct memory *)cap->object;
+    uint64_t first, bytes, page = 0;
 
     memory_cap_range(cap, &first, &bytes);
     if (offset % PAGE_SIZE != 0 || offset >= bytes || memory->kind == MEMORY_DEVICE) {
-        return 0;
+        return false;
     }
-    return memory_page(memory, first + offset);
+    lock_acquire(&memory->object.lock);
+    if (!memory->object.dying) {
+        page = memory_page(memory, first + offset);
+    }
+    if (page != 0) {
+        memcpy(phys_to_virt(frame), phys_to_virt(page), PAGE_SIZE);
+    }
+    lock_release(&memory->object.lock);
+    return page != 0;
 }
 
 /* Put the frame where nothing is yet. */
@@ -140,7 +151,7 @@ static int64_t supply(struct memory *memory, uint64_t offset, uint64_t frame)
     lock_acquire(&memory->object.lock);
     if (memory->object.dying) {
         error = E_DEAD;
-    } else if (memory_page(memory, offset) != 0) {
+    } else if (memory_place(memory, offset) != 0) {
         error = E_BUSY;
     } else if (!memory_put_frame(memory, offset, frame)) {
         error = E_NOMEM;
@@ -161,10 +172,9 @@ int64_t sys_memory_supply(struct core *core, struct thread *self)
         return cap_error(self->space, to ? ARG2(self) : ARG0(self), OBJ_MEMORY);
     }
     struct memory *memory = (struct memory *)to->object;
-    uint64_t source = source_page(from, ARG3(self));
 
     memory_cap_range(to, &first, &bytes);
-    if (memory->kind != MEMORY_PAGED || offset % PAGE_SIZE != 0 || offset >= bytes || source == 0) {
+    if (memory->kind != MEMORY_PAGED || offset % PAGE_SIZE != 0 || offset >= bytes) {
         return E_INVAL;
     }
     uint64_t frame = frame_alloc_dirty(memory->object.quota, 0);
@@ -172,8 +182,8 @@ int64_t sys_memory_supply(struct core *core, struct thread *self)
     if (frame == 0) {
         return E_NOMEM;
     }
-    memcpy(phys_to_virt(frame), phys_to_virt(source), PAGE_SIZE);
-    int64_t error = supply(memory, first + offset, frame);
+    int64_t error = copy_page(frame, from, ARG3(self)) ? supply(memory, first + offset, frame)
+                                                       : E_INVAL;
 
     if (error) {
         frame_free(memory->object.quota, frame, 0);

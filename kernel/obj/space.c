@@ -119,7 +119,7 @@ static enum space_fault resolve(struct space *space, uint64_t address, uint64_t 
     }
     *offset = mapping->offset + (address - mapping->node.key);
     *memory = mapping->memory;
-    uint64_t page = memory_page(mapping->memory, *offset);
+    uint64_t page = memory_page_now(mapping->memory, *offset);
 
     if (page == 0) {
         return mapping->memory->pager ? SPACE_FAULT_PAGER : SPACE_FAULT_NONE;

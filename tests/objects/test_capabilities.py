@@ -64,6 +64,10 @@ TAKES: dict[str, dict[int, tuple[str, str, bool]]] = {
         1: ("NOTIFICATION", "NOTIFY_SIGNAL", True),
     },
     "memory_supply": {0: ("MEMORY", "MEMORY_SUPPLY", False), 2: ("MEMORY", "MEMORY_READ", False)},
+    "memory_reclaim": {
+        0: ("MEMORY", "MEMORY_SUPPLY", False),
+        2: ("MEMORY", "MEMORY_WRITE", True),
+    },
 }
 # By hand below, or in test_hardware.py: any type will do, or the agent's one will not.
 ELSEWHERE = {"cap_delete", "cap_info", "quota_info", "reply", "range_slice"}

@@ -10,6 +10,7 @@
 #include "kernel/obj/quota.h"
 #include "kernel/obj/window.h"
 #include "kernel/syscall.h"
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,6 +26,7 @@ static struct space *space;
 static struct cap caps[64];
 static struct endpoint pager;
 static uint32_t state = 1;
+static int patience; /* continuations that the thread comes to before it ends, in one call */
 static int chance; /* preemption is wanted once in so many looks, 0 = never */
 
 /* What the files under test need of the rest, as simple as can be. */
@@ -184,6 +186,8 @@ void start(uint64_t bytes, int chance_of_preemption)
         block = aligned_alloc(1 << 21, FRAMES * PAGE_SIZE);
     }
     chance = chance_of_preemption;
+    state = 1; /* the same every time */
+    patience = 0;
     core.pending = 0;
     host_memory = (uint64_t)block;
     memset(block, 0xa5, FRAMES * PAGE_SIZE);
@@ -238,6 +242,12 @@ uint64_t limit(uint64_t bytes)
     return old;
 }
 
+void give_up_after(int steps);
+void give_up_after(int steps)
+{
+    patience = steps;
+}
+
 typedef int64_t call_fn(struct core *c, struct thread *t);
 int64_t call(call_fn *function, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4);
 int64_t call(call_fn *function, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4)
@@ -245,8 +255,11 @@ int64_t call(call_fn *function, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t 
     self.frame.rsi = a0, self.frame.rdx = a1, self.frame.r8 = a2;
     self.frame.r9 = a3, self.frame.r10 = a4;
     tick();
+    if (patience <= 0) {
+        patience = INT_MAX;
+    }
     int64_t result = function(&core, &self);
-    while (result == BLOCKED) {
+    while (result == BLOCKED && patience-- > 0) {
         continuation_fn *next = self.continuation;
         self.continuation = NULL;
         tick();
@@ -257,6 +270,7 @@ int64_t call(call_fn *function, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t 
             result = function(&core, &self);
         }
     }
+    patience = 0;
     return result;
 }
 uint64_t rdx(void);

@@ -9,12 +9,12 @@ every account must be empty.
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from host_c import build
-from hypothesis import HealthCheck, settings
+from host_c import TOP, build
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -28,6 +28,7 @@ PAGE = 4096
 LARGE = 512 * PAGE
 READ, WRITE, EXECUTE, UNCACHED, BIG = 1, 2, 4, 8, 16
 E_RIGHTS, E_INVAL, E_NOMEM, E_BUSY, E_OVERLAP = -3, -4, -6, -11, -13
+BLOCKED = -(1 << 63)
 BASE = 0x10000000 - 8 * PAGE  # the region under test crosses a large page's boundary
 PAGES = 8 + 512 + 24
 SHIM = Path(__file__).with_name("shim_mapping.c")
@@ -35,6 +36,7 @@ SOURCES = [
     *("kernel/mm/frames.c", "kernel/mm/slab.c", "kernel/obj/quota.c", "kernel/lib/tree.c"),
     *("kernel/arch/paging.c", "kernel/obj/memory.c", "kernel/obj/memory_calls.c"),
     *("kernel/obj/mapping.c", "kernel/obj/map_calls.c", "kernel/obj/space.c"),
+    "kernel/obj/reclaim.c",
 ]
 
 
@@ -61,6 +63,7 @@ class Kernel:
         lib.copy.argtypes, lib.copy.restype = [u64, ctypes.c_uint32], u64
         lib.cut_once.argtypes = [u64]
         lib.fault.argtypes = [u64, u64]
+        lib.give_up_after.argtypes = [ctypes.c_int]
         lib.translate.argtypes = [u64, u64, ctypes.POINTER(u64)]
 
     def call(self, name: str, *arguments: int) -> int:
@@ -79,6 +82,13 @@ class Kernel:
         result: int = self.lib.slice(handle, first, count)
         return result or self.lib.rdx()
 
+    def frame(self, handle: int, page: int) -> ctypes.Array[ctypes.c_char]:
+        """The memory of one page of an object, which is there."""
+        frame: int = self.lib.page_of(handle, page * PAGE)
+        assert frame
+        base = ctypes.c_uint64.in_dll(self.lib, "host_memory").value
+        return (ctypes.c_char * PAGE).from_address(base + frame)
+
     def pages(self) -> list[int]:
         """What is mapped in the region under test."""
         out = (ctypes.c_uint64 * PAGES)()
@@ -89,6 +99,14 @@ class Kernel:
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory: pytest.TempPathFactory) -> Kernel:
     return Kernel(build(tmp_path_factory.mktemp("mapping"), SOURCES, SHIM.read_text()))
+
+
+@dataclass(eq=False)
+class Paged:
+    """What the model says of an object with a pager: what its pages hold."""
+
+    pages: dict[int, bytes] = field(default_factory=dict)
+    leaving: dict[int, bytes] = field(default_factory=dict)  # half reclaimed by one who has ended
 
 
 @dataclass(frozen=True)
@@ -117,6 +135,10 @@ class Machine(RuleBasedStateMachine):
         self.objects: dict[int, int] = {}  # handle -> pages
         self.rights: dict[int, int] = {}
         self.space: dict[int, Page] = {}
+        self.paged: dict[int, Paged] = {}  # handle -> object, of those that have a pager
+        self.pagers: list[int] = []  # handles that can supply
+        self.touched: set[int] = set()  # pages of the region that show one of a paged object
+        self.count = 0
 
     def handles(self) -> list[int]:
         return sorted(self.objects)
@@ -147,6 +169,8 @@ class Machine(RuleBasedStateMachine):
         bits = {READ: 0x20000, WRITE: 0x40000, EXECUTE: 0x80000}
         new = self.kernel.lib.copy(handle, sum(bits[r] for r in bits if rights & r))
         self.objects[new], self.rights[new] = self.objects[handle], rights
+        if handle in self.paged:
+            self.paged[new] = self.paged[handle]
 
     @precondition(lambda self: self.objects)
     @rule(data=st.data())
@@ -154,6 +178,9 @@ class Machine(RuleBasedStateMachine):
         handle = data.draw(st.sampled_from(self.handles()))
         new = self.kernel.lib.move(handle)
         self.objects[new], self.rights[new] = self.objects.pop(handle), self.rights.pop(handle)
+        if handle in self.paged:
+            self.paged[new] = self.paged.pop(handle)
+        self.pagers = [new if pager == handle else pager for pager in self.pagers]
         for at, page in self.space.items():
             if page.handle == handle:
                 self.space[at] = Page(new, page.offset, page.flags, page.allowed)
@@ -165,6 +192,104 @@ class Machine(RuleBasedStateMachine):
         self.kernel.lib.drop(handle)
         del self.objects[handle], self.rights[handle]
         self.space = {at: page for at, page in self.space.items() if page.handle != handle}
+        self.paged.pop(handle, None)
+        self.pagers = [pager for pager in self.pagers if pager != handle]
+        self.touched &= self.space.keys()
+
+    # --- pagers ---
+
+    @precondition(lambda self: len(self.objects) < 12)
+    @rule(pages=st.one_of(st.just(1), lengths))
+    def create_paged(self, pages: int) -> None:
+        handle = self.kernel.create(pages * PAGE, pager=3)
+        if handle > 1 << 32 or handle < 0:
+            return
+        self.objects[handle] = pages
+        self.rights[handle] = READ | WRITE | EXECUTE
+        self.paged[handle] = Paged()
+        self.pagers.append(handle)
+
+    def source(self) -> int | None:
+        """A handle of an object whose pages are always there."""
+        there = [h for h in self.handles() if h not in self.paged and self.rights[h] & WRITE]
+        return there[0] if there else None
+
+    @precondition(lambda self: self.pagers and self.source())
+    @rule(data=st.data(), again=st.booleans())
+    def supply(self, data: st.DataObject, again: bool) -> None:
+        handle, source = data.draw(st.sampled_from(self.pagers)), self.source()
+        assert source is not None
+        model, place = self.paged[handle], data.draw(st.integers(0, self.objects[handle] - 1))
+        if again and {*model.pages, *model.leaving}:
+            place = data.draw(st.sampled_from(sorted({*model.pages, *model.leaving})))
+        self.count += 1
+        content = self.count.to_bytes(8, "little") * (PAGE // 8)
+        self.kernel.frame(source, 0)[:] = content
+        result = self.kernel.call("memory_supply", handle, place * PAGE, source, 0)
+        if place in model.pages or place in model.leaving:
+            assert result == E_BUSY
+        elif result != E_NOMEM:
+            assert result == 0
+            model.pages[place] = content
+
+    @precondition(lambda self: self.pagers)
+    @rule(data=st.data(), patience=st.sampled_from([0, 0, 1, 2, 3]), wanted=st.booleans())
+    def reclaim(self, data: st.DataObject, patience: int, wanted: bool) -> None:
+        """Take a page back; sometimes the thread ends in the middle."""
+        handle = data.draw(st.sampled_from(self.pagers))
+        model, place = self.paged[handle], data.draw(st.integers(0, self.objects[handle] - 1))
+        there = sorted({*model.pages, *model.leaving})
+        if there:
+            place = data.draw(st.sampled_from([*there, *there, place]))
+        source = self.source() if wanted else None
+        before = self.kernel.lib.used()
+        self.kernel.lib.give_up_after(patience)
+        result = self.kernel.call("memory_reclaim", handle, place * PAGE, source or 0, 0)
+        if place not in there:
+            assert result == E_INVAL
+            return
+        content = model.pages.pop(place, None) or model.leaving.pop(place)
+        if result == BLOCKED:
+            model.leaving[place] = content
+            return
+        assert result == 0
+        assert self.kernel.lib.used() <= before - PAGE
+        for at, page in self.space.items():
+            if self.paged.get(page.handle) is model and page.offset == place:
+                self.touched.discard(at)
+        if source:
+            assert self.kernel.frame(source, 0)[:] == content
+
+    @precondition(lambda self: any(model.pages for model in self.paged.values()))
+    @rule(data=st.data(), at=spots, count=st.integers(1, 4))
+    def show(self, data: st.DataObject, at: int, count: int) -> None:
+        """A page that is there, mapped once more with what follows it, and touched."""
+        handle = data.draw(st.sampled_from(sorted(h for h in self.paged if self.paged[h].pages)))
+        offset = data.draw(st.sampled_from(sorted(self.paged[handle].pages)))
+        count = min(count, PAGES - at, self.objects[handle] - offset)
+        spot = BASE + at * PAGE | READ
+        result = self.kernel.call("map", 2, handle, spot, count * PAGE, offset * PAGE)
+        if any(at + i in self.space for i in range(count)):
+            assert result == E_OVERLAP
+        elif result != E_NOMEM:
+            assert result == 0
+            for i in range(count):
+                self.space[at + i] = Page(handle, offset + i, READ, self.rights[handle])
+            self.fault(at, 4)
+
+    @precondition(lambda self: self.touched)
+    @rule(data=st.data())
+    def write(self, data: st.DataObject) -> None:
+        """To a page that is mapped."""
+        page = self.space[data.draw(st.sampled_from(sorted(self.touched)))]
+        model = self.paged[page.handle]
+        if page.offset in model.pages:
+            self.count += 1
+            content = self.count.to_bytes(8, "big") * (PAGE // 8)
+            self.kernel.frame(page.handle, page.offset)[:] = content
+            model.pages[page.offset] = content
+
+    # --- mappings ---
 
     @precondition(lambda self: self.objects)
     @rule(data=st.data(), at=spots, count=lengths, flags=flags_sets)
@@ -199,6 +324,7 @@ class Machine(RuleBasedStateMachine):
         assert result == 0
         for i in range(count):
             self.space.pop(at + i, None)
+        self.touched &= self.space.keys()
 
     @rule(at=spots, count=lengths, flags=st.sampled_from([READ, READ | WRITE, READ | EXECUTE]))
     def protect(self, at: int, count: int, flags: int) -> None:
@@ -219,12 +345,23 @@ class Machine(RuleBasedStateMachine):
         assert result == 0
 
     @rule(at=spots, error=st.sampled_from([4, 6, 20]))
-    def fault(self, at: int, error: int) -> None:
+    def access(self, at: int, error: int) -> None:
         """A fault in mapped memory is no fault at all when the access is allowed."""
+        self.fault(at, error)
+
+    def fault(self, at: int, error: int) -> None:
         page = self.space.get(at)
         needed = {4: READ, 6: WRITE, 20: EXECUTE}[error]
-        allowed = page is not None and page.flags & needed
-        assert self.kernel.lib.fault(BASE + at * PAGE + 5, error) == (0 if allowed else 2)
+        wanted = 0 if page is not None and page.flags & needed else 2
+        model = self.paged.get(page.handle) if page is not None else None
+        if model is not None and page is not None and wanted == 0:
+            wanted = 0 if page.offset in model.pages else 1  # ask the pager
+            what = self.kernel.lib.fault(BASE + at * PAGE + 5, error)
+            assert what == wanted or (what == 2 and wanted == 0)  # no memory for page tables
+            if what == 0:
+                self.touched.add(at)
+            return
+        assert self.kernel.lib.fault(BASE + at * PAGE + 5, error) == wanted
 
     @invariant()
     def tables_say_the_same(self) -> None:
@@ -232,7 +369,13 @@ class Machine(RuleBasedStateMachine):
         for at in range(PAGES):
             page = self.space.get(at)
             expected = 0
-            if page is not None:
+            model = self.paged.get(page.handle) if page is not None else None
+            if page is not None and model is not None:
+                if page.offset in model.leaving:
+                    continue  # it may or may not have been visited
+                if at in self.touched:
+                    assert page.offset in model.pages
+            if page is not None and (model is None or at in self.touched):
                 expected = self.kernel.lib.page_of(page.handle, page.offset * PAGE)
                 expected |= page.flags & (WRITE | EXECUTE)
             assert found[at] == expected, f"page {at}: {found[at]:#x}, not {expected:#x}"
@@ -423,3 +566,131 @@ def test_creation_undone_at_each_allocation(
         assert fresh.lib.used() == before, step
     fresh.lib.limit(before + needs * PAGE)
     assert fresh.call(call, 1, *arguments) == 0
+
+
+def touched(kernel: Kernel, paged: int, count: int, at: int = 0) -> None:
+    """Map the object's first `count` pages at a place of the region, each of them touched."""
+    assert kernel.call("map", 2, paged, BASE + at * PAGE | READ | WRITE, count * PAGE, 0) == 0
+    for page in range(count):
+        assert kernel.lib.fault(BASE + (at + page) * PAGE, 6) == 0
+
+
+def paged_object(kernel: Kernel, count: int) -> tuple[int, int]:
+    """One with so many pages there, page n full of n, and one to copy from and to."""
+    paged, other = kernel.create(1 << 30, pager=3), kernel.create(PAGE)
+    for page in range(count):
+        kernel.frame(other, 0)[:] = bytes([page]) * PAGE
+        assert kernel.call("memory_supply", paged, page * PAGE, other, 0) == 0
+    return paged, other
+
+
+def test_a_mapping_cut_in_two_loses_the_page_in_both(fresh: Kernel) -> None:
+    paged, other = paged_object(fresh, 8)
+    touched(fresh, paged, 8)
+    assert fresh.call("unmap", 2, BASE + 3 * PAGE, PAGE) == 0
+    before = fresh.lib.used()
+    for number, page in enumerate((1, 6)):
+        assert fresh.call("memory_reclaim", paged, page * PAGE, other, 0) == 0
+        assert fresh.frame(other, 0)[:] == bytes([page]) * PAGE
+        assert fresh.lib.used() == before - (number + 1) * PAGE
+    assert [at for at, page in enumerate(fresh.pages()) if page] == [0, 2, 4, 5, 7]
+
+
+@pytest.mark.parametrize("steps", [1, 5, 29, 32])
+def test_who_ends_in_the_middle_leaves_work_for_the_next(fresh: Kernel, steps: int) -> None:
+    """Or for one who wants another page, and has to wait for nobody."""
+    fresh.lib.start(24 << 20, 1)  # preempted at every look
+    paged, other = paged_object(fresh, 2)
+    for i in range(30):
+        touched(fresh, paged, 2, at=2 * i)
+    fresh.lib.give_up_after(steps)
+    assert fresh.call("memory_reclaim", paged, 0, other, 0) == (BLOCKED if steps < 31 else 0)
+    if steps < 31:
+        assert 60 - steps - 1 <= sum(page != 0 for page in fresh.pages()) <= 60 - steps + 1
+        assert fresh.lib.page_of(paged, 0) == 0
+        assert fresh.lib.fault(BASE, 4) == 1, "missing, for whoever touches it"
+        assert fresh.call("memory_supply", paged, 0, other, 0) == E_BUSY
+    assert fresh.call("memory_reclaim", paged, PAGE, 0, 0) == 0
+    assert not any(fresh.pages())
+    if steps < 31:
+        assert fresh.call("memory_reclaim", paged, 0, other, 0) == 0
+    assert fresh.frame(other, 0)[:] == bytes(PAGE)
+    for page in (0, PAGE):
+        assert fresh.call("memory_reclaim", paged, page, 0, 0) == E_INVAL, "it is gone"
+        assert fresh.call("memory_supply", paged, page, other, 0) == 0
+
+
+def test_an_object_that_ends_with_a_page_half_gone(fresh: Kernel) -> None:
+    fresh.lib.start(24 << 20, 1)
+    before = fresh.lib.used()
+    for size in (PAGE, 1 << 30):
+        paged, other = fresh.create(size, pager=3), fresh.create(PAGE)
+        assert fresh.call("memory_supply", paged, 0, other, 0) == 0
+        for i in range(4):
+            touched(fresh, paged, 1, at=2 * i)
+        fresh.lib.give_up_after(2)
+        assert fresh.call("memory_reclaim", paged, 0, 0, 0) == BLOCKED
+        for handle in (paged, other):
+            fresh.lib.drop(handle)
+        assert fresh.lib.used() == before
+
+
+def test_refusals_of_reclaim(fresh: Kernel) -> None:
+    paged, other = paged_object(fresh, 2)
+    empty = fresh.create(1 << 30, pager=3)
+    part = fresh.slice(paged, PAGE, PAGE)
+    for arguments in (
+        (paged, 2 * PAGE, 0, 0),
+        (paged, 1, 0, 0),
+        (paged, 1 << 30, 0, 0),
+        (paged, (1 << 64) - PAGE, 0, 0),
+        (part, PAGE, 0, 0),
+        (other, 0, 0, 0),
+        (paged, 0, other, PAGE),
+        (paged, 0, other, 1),
+        (paged, 0, other, (1 << 64) - PAGE),
+        (paged, 0, empty, 0),
+        (paged, 0, paged, 0),
+    ):
+        assert fresh.call("memory_reclaim", *arguments) == E_INVAL, arguments
+    assert fresh.lib.page_of(paged, 0), "nothing is lost"
+    assert fresh.call("memory_reclaim", paged, 0, paged, PAGE) == 0
+    assert fresh.frame(paged, 1)[:] == bytes(PAGE)
+    assert fresh.call("memory_reclaim", part, 0, other, 0) == 0
+    assert fresh.lib.page_of(paged, PAGE) == 0
+
+
+MUTANTS = {
+    "a mapping is not visited": ("reclaim.c", "mapping_forget(mapping, offset);", "(void)offset;"),
+    "copied before the last could write": (
+        "reclaim.c",
+        "memcpy(phys_to_virt(copy), phys_to_virt(*frame), PAGE_SIZE);",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_planted_faults_are_found(tmp_path: Path, mutant: str) -> None:
+    """The control of the model: what it has to say of kernels that forget something."""
+    name, old, new = MUTANTS[mutant]
+    wrong = tmp_path / name
+    text = (TOP / "kernel/obj" / name).read_text()
+    assert text.count(old) == 1
+    wrong.write_text(text.replace(old, new))
+    sources = [str(wrong) if source.endswith(f"obj/{name}") else source for source in SOURCES]
+    Machine.kernel = Kernel(build(tmp_path, sources, SHIM.read_text()))
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(
+            Machine,
+            settings=settings(
+                max_examples=400,
+                stateful_step_count=40,
+                deadline=None,
+                phases=[Phase.generate],
+                derandomize=True,
+                print_blob=False,
+                report_multiple_bugs=False,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )

@@ -114,6 +114,26 @@ static void paging(void)
     for (uint64_t page = 0; page < 1UL << 30; page += 300UL << 20) {
         expect("content", *(volatile uint8_t *)(SPOT + page), 0x0f);
     }
+    cap_t target = made("create", sys_memory_create(own.quota, PAGE_BYTES, 0));
+
+    expect("reclaim", sys_memory_reclaim(server.paged, 300UL << 20, target, 0).value, 0);
+    expect("reclaim", sys_memory_reclaim(server.paged, 600UL << 20, 0, 0).value, 0);
+    expect("gone already", sys_memory_reclaim(server.paged, 600UL << 20, 0, 0).value, E_INVAL);
+    expect("content", *(volatile uint8_t *)(SPOT + (300UL << 20)), 0x0f);
+    gone(target);
+    gone(server.paged);
+}
+
+/* The server cannot bring the page of a message that it is just receiving: time ends it. */
+static void message_without_end(void)
+{
+    struct words words = {.word = {0}};
+    struct message message = {.send_buffer = SPOT};
+    uint64_t info = INFO_LABEL(REQUEST_REPLY) | MESSAGE_ROOM;
+
+    server.paged = made("create", sys_memory_create(own.quota, PAGE_BYTES, server.endpoint));
+    expect("map", sys_map(own.space, server.paged, SPOT | MAP_READ, PAGE_BYTES, 0).value, 0);
+    expect("call", ipc_call(server.endpoint, info, &words, &message, 1000).value, E_TIMEOUT);
     gone(server.paged);
 }
 
@@ -224,6 +244,7 @@ static void play(void)
     messages();
     memory();
     paging();
+    message_without_end();
     accounts();
     threads();
     spaces();

@@ -289,7 +289,7 @@ static void try_paged_messages(void)
         PAGE(receive, LONG_BYTES, ACT_SEND_LONG, PROBE_WORDS, endpoint, INFO_EXTRA, fresh_page(),
              none),
         WAIT("receive of a call", receive, 0, ACT_CALL, PROBE_WORDS, endpoint, 0),
-        PAGE(reply, 0, ACT_NONE, 0, 0, longer, fresh_page()),
+        PAGE(reply, 0, ACT_NONE, 0, 0, longer, fresh_page(), none),
         WAIT("receive of a second call", receive, 0, ACT_CALL, PROBE_WORDS, endpoint, 0),
         PAGE(reply_receive, 0, ACT_SEND, PROBE_WORDS, endpoint, longer, fresh_page(), none),
     };
