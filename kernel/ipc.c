@@ -332,7 +332,7 @@ static int64_t transfer_some(struct core *core, struct thread *driver)
 
     if (!peer) {
         driver->flags &= (uint16_t)~THREAD_FLAG_DRIVES;
-        return failed(core, driver, NULL, (int64_t)OUTCOME(driver));
+        return failed(core, driver, NULL, (int64_t)OUTCOME(driver)); /* it inherits nothing already */
     }
     step = move_message(core, driver, from, to);
     if (step == STEP_BLOCKED) {
@@ -340,8 +340,11 @@ static int64_t transfer_some(struct core *core, struct thread *driver)
         return BLOCKED;
     }
     driver->flags &= (uint16_t)~THREAD_FLAG_DRIVES;
-    return step == STEP_DONE ? arrived(core, driver, from, to)
-                             : failed(core, driver, peer, E_IPCFAULT);
+    int64_t result = step == STEP_DONE ? arrived(core, driver, from, to)
+                                       : failed(core, driver, peer, E_IPCFAULT);
+
+    thread_inherit(core, driver);
+    return result;
 }
 
 static void transfer_continue(struct core *core, struct thread *driver)
@@ -367,6 +370,7 @@ int64_t ipc_transfer(struct core *core, struct thread *driver, struct thread *fr
     PEER(driver) = (uint64_t)peer;
     DONE(driver) = 0;
     SENDS(driver) = driver == from;
+    thread_inherit(core, driver);
     return transfer_some(core, driver);
 }
 
@@ -376,6 +380,7 @@ static void lose_peer(struct core *core, struct thread *driver, struct thread *p
     PEER(driver) = 0;
     OUTCOME(driver) = (uint64_t)error;
     peer->server = NULL;
+    thread_inherit(core, driver);
     if ((driver->state == THREAD_FAULTED || driver->state == THREAD_FAULTING) &&
         thread_leave_place(core, driver)) {
         fault_forget(driver);
@@ -393,6 +398,7 @@ void ipc_abandon(struct core *core, struct thread *thread, int64_t error)
 
         thread->flags &= (uint16_t) ~(THREAD_FLAG_DRIVES | THREAD_FLAG_REPLIES | THREAD_FLAG_CALL);
         thread->continuation = NULL;
+        thread_inherit(core, thread);
         if (peer) {
             peer->server = NULL;
             if (peer->core == core) {
@@ -427,16 +433,25 @@ void ipc_let_go(struct core *core, struct thread *driver)
 
 /* ---- priority ---- */
 
-static bool waits_for_answer(const struct thread *thread)
+/* Who works for it at present: answers it, or drives a long copy with it. */
+static struct thread *worker_of(const struct thread *thread)
 {
-    return thread->state == THREAD_REPLY || thread->state == THREAD_FAULTED;
+    return thread->state == THREAD_REPLY || thread->state == THREAD_FAULTED ||
+                   thread->state == THREAD_COPYING
+               ? thread->server
+               : NULL;
 }
 
-/* Its own, or the highest of those who wait for its replies. */
+/* Its own, or the highest of those whom it works for. */
 static uint8_t priority_due(struct thread *thread)
 {
+    const struct thread *peer = thread->flags & THREAD_FLAG_DRIVES ? (struct thread *)PEER(thread)
+                                                                  : NULL;
     uint8_t priority = thread->base_priority;
 
+    if (peer && peer->priority > priority) {
+        priority = peer->priority;
+    }
     if (!thread->caller && !thread->saved_callers.head) {
         return priority;
     }
@@ -451,10 +466,13 @@ static uint8_t priority_due(struct thread *thread)
     return priority;
 }
 
+/* A chain can be of any length: the rest of a long one is for the next round of events (events.c). */
+#define INHERIT_STEPS 8
+
 void thread_inherit(struct core *core, struct thread *thread)
 {
-    while (thread) {
-        if (thread->core != core) {
+    for (unsigned step = 0; thread; step++) {
+        if (thread->core != core || step == INHERIT_STEPS) {
             mail_post(thread, MAIL_INHERIT);
             return;
         }
@@ -464,6 +482,6 @@ void thread_inherit(struct core *core, struct thread *thread)
             return;
         }
         thread_set_effective(core, thread, priority);
-        thread = waits_for_answer(thread) ? thread->server : NULL;
+        thread = worker_of(thread);
     }
 }

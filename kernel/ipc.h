@@ -52,7 +52,8 @@ int64_t ipc_second_half(struct core *core, struct thread *self, int64_t result);
 
 /*
  * Priority inheritance: a thread has the highest priority among its own and those of the threads that
- * wait for its replies. Recompute it, and along the chain of those whom it waits for in turn.
+ * wait for its replies, or for the long copy that it drives. Recompute it, and along the chain of those
+ * whom it waits for in turn.
  */
 void thread_inherit(struct core *core, struct thread *thread);
 

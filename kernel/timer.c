@@ -3,12 +3,14 @@
 
 #include "kernel/abi/error.h"
 #include "kernel/arch/clock.h"
+#include "kernel/debug/panic.h"
 #include "kernel/ipc.h"
 #include "kernel/mail.h"
 #include "kernel/obj/endpoint.h"
 #include "kernel/sched.h"
 
 #define LEVEL_SHIFT 6
+#define SLOT_DUE    (WHEEL_LEVELS * WHEEL_SLOTS) /* thread.timer_slot: in the list of those due */
 #define TICK_MAX    ((1ULL << (LEVEL_SHIFT * WHEEL_LEVELS)) - 1)
 
 uint64_t timer_deadline(uint64_t nanoseconds)
@@ -69,7 +71,8 @@ static uint64_t wheel_next(const struct timer_wheel *wheel, unsigned *level, uns
 static void wheel_arm(struct core *core)
 {
     unsigned level, slot;
-    uint64_t tick = wheel_next(&core->wheel, &level, &slot);
+    uint64_t tick = core->wheel.due ? (clock_now() >> TIMER_TICK_SHIFT) + 1
+                                    : wheel_next(&core->wheel, &level, &slot);
 
     if (tick != ~0ULL) {
         timer_arm(core, tick << TIMER_TICK_SHIFT);
@@ -78,10 +81,32 @@ static void wheel_arm(struct core *core)
 
 void timer_set(struct core *core, struct thread *thread, uint64_t deadline)
 {
+    KASSERT(!(thread->flags & THREAD_FLAG_TIMER));
     thread->deadline = deadline;
     thread->flags |= THREAD_FLAG_TIMER;
     wheel_insert(&core->wheel, thread);
     wheel_arm(core);
+}
+
+/* The first of a list leaves it. In the list of those due only the first one says where it is. */
+static void remove_first(struct timer_wheel *wheel, const struct thread *thread)
+{
+    unsigned level = thread->timer_slot / WHEEL_SLOTS;
+    unsigned slot = thread->timer_slot % WHEEL_SLOTS;
+    struct thread *next = thread->timer_next;
+
+    if (next) {
+        next->timer_prev = NULL;
+        next->timer_slot = thread->timer_slot;
+    }
+    if (thread->timer_slot == SLOT_DUE) {
+        wheel->due = next;
+        return;
+    }
+    wheel->slots[level][slot] = next;
+    if (!next) {
+        wheel->occupied[level] &= ~(1ULL << slot);
+    }
 }
 
 void timer_cancel(struct core *core, struct thread *thread)
@@ -89,63 +114,66 @@ void timer_cancel(struct core *core, struct thread *thread)
     if (!(thread->flags & THREAD_FLAG_TIMER)) {
         return;
     }
-    unsigned level = thread->timer_slot / WHEEL_SLOTS;
-    unsigned slot = thread->timer_slot % WHEEL_SLOTS;
-
     thread->flags &= (uint16_t)~THREAD_FLAG_TIMER;
-    if (thread->timer_prev) {
-        thread->timer_prev->timer_next = thread->timer_next;
-    } else {
-        core->wheel.slots[level][slot] = thread->timer_next;
+    if (!thread->timer_prev) {
+        remove_first(&core->wheel, thread);
+        return;
     }
+    thread->timer_prev->timer_next = thread->timer_next;
     if (thread->timer_next) {
         thread->timer_next->timer_prev = thread->timer_prev;
     }
-    if (!core->wheel.slots[level][slot]) {
-        core->wheel.occupied[level] &= ~(1ULL << slot);
-    }
 }
 
-/* Its time has come, unless only a coarse slot's has: then it goes to a finer one. */
-static void expire(struct core *core, struct thread *thread)
+/* Its time has come, unless only a coarse slot's has: then it goes to a finer one, and this is false. */
+static bool expire(struct core *core, struct thread *thread)
 {
     if (thread->deadline >> TIMER_TICK_SHIFT >= core->wheel.tick) {
         wheel_insert(&core->wheel, thread);
-        return;
+        return false;
     }
     thread->flags &= (uint16_t)~THREAD_FLAG_TIMER; /* it is in no slot: nothing to cancel */
     if (!thread_leave_wait(core, thread)) {
         ipc_ask_to_leave(thread, CLAIM_LATE);
         thread->flags |= THREAD_FLAG_TIMER;
         wheel_insert(&core->wheel, thread); /* another core is at it: see at the next tick */
-        return;
+        return true;
     }
     thread_wake(core, thread, thread->state == THREAD_SLEEPING ? E_OK : E_TIMEOUT);
+    return true;
+}
+
+/* The next slot whose tick has come, all of it, becomes the list of those due; false: there is none. */
+static bool turn(struct timer_wheel *wheel, uint64_t now)
+{
+    unsigned level, slot;
+    uint64_t tick = wheel_next(wheel, &level, &slot);
+
+    if (tick > now) {
+        if (tick == ~0ULL) {
+            wheel->tick = now;
+        }
+        return false;
+    }
+    wheel->due = wheel->slots[level][slot];
+    wheel->due->timer_slot = SLOT_DUE;
+    wheel->slots[level][slot] = NULL;
+    wheel->occupied[level] &= ~(1ULL << slot);
+    wheel->tick = tick;
+    return true;
 }
 
 void timer_event(struct core *core)
 {
     struct timer_wheel *wheel = &core->wheel;
-    uint64_t now = clock_now();
-    unsigned level, slot;
-    uint64_t tick;
+    uint64_t now = clock_now() >> TIMER_TICK_SHIFT;
 
     core->timer_armed = ~0ULL;
-    while ((tick = wheel_next(wheel, &level, &slot)) <= now >> TIMER_TICK_SHIFT) {
-        struct thread *thread = wheel->slots[level][slot];
+    for (unsigned work = 0; work < 4 * TIMER_BATCH && (wheel->due || turn(wheel, now));) {
+        struct thread *thread = wheel->due;
 
-        wheel->slots[level][slot] = NULL;
-        wheel->occupied[level] &= ~(1ULL << slot);
-        wheel->tick = tick;
-        while (thread) {
-            struct thread *next = thread->timer_next;
-
-            expire(core, thread);
-            thread = next;
-        }
-    }
-    if (tick == ~0ULL) {
-        wheel->tick = now >> TIMER_TICK_SHIFT;
+        remove_first(wheel, thread);
+        work += expire(core, thread) ? 4 : 1;
     }
     wheel_arm(core);
 }

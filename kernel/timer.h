@@ -3,7 +3,9 @@
  * Deadlines and slices, in ticks of the clock (arch/clock.h). Each core has one one-shot timer, set to the nearest deadline of its
  * threads or the end of the running thread's slice: no periodic tick. Deadlines stand in a
  * hierarchical wheel: set and cancel are O(1), and a wait ends at most one TIMER_TICK late, never
- * early.
+ * early. When more than TIMER_BATCH are due at once, so many end in each tick (or four times as many only
+ * go on to a finer slot): however many threads somebody has had sleep to the same moment, interrupts are
+ * not kept waiting, nor is who has other work.
  */
 #ifndef ONESTACK_TIMER_H
 #define ONESTACK_TIMER_H
@@ -11,6 +13,7 @@
 #include "kernel/arch/core.h"
 
 #define TIMER_TICK_SHIFT 14 /* TSC cycles of a tick, as a power of two */
+#define TIMER_BATCH      16
 
 void timer_wheel_init(struct core *core);
 /* End `thread`'s wait with E_TIMEOUT at `deadline` (TSC). It stands in no wheel. */

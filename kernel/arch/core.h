@@ -24,6 +24,7 @@ struct timer_wheel {
     uint64_t tick; /* all before it have fired */
     uint64_t occupied[WHEEL_LEVELS];
     struct thread *slots[WHEEL_LEVELS][WHEEL_SLOTS];
+    struct thread *due; /* of the slot whose tick has come, those that have not had their turn */
 };
 
 struct garbage {

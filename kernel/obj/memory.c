@@ -287,9 +287,6 @@ bool memory_destroy(struct core *core, struct thread *self, struct object *objec
     struct memory *memory = (struct memory *)object;
 
     (void)self;
-    /* Who copies from it or to it has its lock; who comes now finds that it is dying. */
-    lock_acquire(&object->lock);
-    lock_release(&object->lock);
     if (memory->pager != NULL) {
         object_unref(&memory->pager->object);
         memory->pager = NULL;

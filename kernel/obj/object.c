@@ -14,6 +14,8 @@
 #include "kernel/obj/thread.h"
 #include "kernel/syscall.h"
 
+#define TAKE_STEP 32
+
 /* Where the list runs through objects that end with their last capability: the tree is empty. */
 #define LINK_IN_TREE offsetof(struct object, caps)
 
@@ -115,9 +117,9 @@ void object_end(struct thread *self, struct object *object)
     self->reap = object;
 }
 
-void object_take_list(struct thread *self, struct thread *other)
+bool object_take_some(struct thread *self, struct thread *other)
 {
-    while (other->reap) {
+    for (unsigned i = 0; i < TAKE_STEP && other->reap; i++) {
         struct object *object = other->reap;
         struct object **link = reap_link(object);
 
@@ -125,6 +127,7 @@ void object_take_list(struct thread *self, struct thread *other)
         *link = self->reap;
         self->reap = object;
     }
+    return !other->reap;
 }
 
 /* What destroying one object ends comes before the rest of it. */

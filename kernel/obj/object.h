@@ -74,8 +74,8 @@ void object_end(struct thread *self, struct object *object);
  * its end. To be the last thing that a call does: `return reap(core, self, E_OK);`
  */
 int64_t reap(struct core *core, struct thread *self, int64_t result);
-/* What `other`, who ends, has yet to destroy is self's to destroy. */
-void object_take_list(struct thread *self, struct thread *other);
+/* What `other`, who ends, has yet to destroy is self's to destroy: some of it; false = there is more. */
+bool object_take_some(struct thread *self, struct thread *other);
 /* One part of it, for calls with more to do: false = preemption is wanted, come again. */
 bool reap_some(struct core *core, struct thread *self);
 

@@ -48,6 +48,9 @@ int64_t sys_quota_split(struct core *core, struct thread *self)
     if (parent == NULL) {
         return cap_error(self->space, ARG0(self), OBJ_QUOTA);
     }
+    if (parent->depth == QUOTA_DEPTH_MAX) {
+        return E_INVAL;
+    }
     struct quota *quota = object_alloc(parent, sizeof(*quota));
 
     if (quota == NULL) {
@@ -59,6 +62,7 @@ int64_t sys_quota_split(struct core *core, struct thread *self)
         return E_NOMEM;
     }
     quota->limit = bytes;
+    quota->depth = parent->depth + 1;
     return cap_publish(self, &quota->object);
 }
 

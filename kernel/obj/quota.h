@@ -18,7 +18,11 @@ struct quota {
     uint64_t used;  /* changed by locked instructions */
     uint32_t slabs[SLAB_CLASSES]; /* frame numbers of slabs with room, 0 = none (mm/slab.c) */
     struct lock slab_lock;        /* guards them */
+    uint8_t depth;                /* how many accounts it was split from, one from the other */
 };
+
+/* Each of a chain of accounts may end with the one below it, all of them in one step. */
+#define QUOTA_DEPTH_MAX 32
 
 /* Everything the kernel itself needs before the first user quota exists is charged here. */
 extern struct quota root_quota;

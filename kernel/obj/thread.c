@@ -201,7 +201,7 @@ bool thread_quit(struct core *core, struct thread *self, struct thread *thread)
         self->flags |= THREAD_FLAG_URGENT;
         return false;
     }
-    if (!leave_callers(core, thread)) {
+    if (!leave_callers(core, thread) || (thread != self && !object_take_some(self, thread))) {
         return false;
     }
     if (!thread_leave_wait(core, thread)) {
@@ -213,7 +213,6 @@ bool thread_quit(struct core *core, struct thread *self, struct thread *thread)
         object_ref(&self->object); /* until no core runs on it any more (sched_switch) */
     } else {
         stop(core, thread);
-        object_take_list(self, thread);
     }
     notification_unbind(thread);
     fpu_thread_end(core, thread);

@@ -251,6 +251,20 @@ def test_an_account_s_end_is_its_own(balanced: Agent) -> None:
     assert agent.call("cap_delete", endpoint) == 0
 
 
+def test_accounts_are_split_only_so_deep(balanced: Agent) -> None:
+    """Each may end with the one below it, and a chain of all of them must not take long."""
+    agent = balanced
+    chain = [agent.quota]
+    room = 60 * PAGE
+    while (result := agent.sys("quota_split", chain[-1], room)).value == 0:
+        chain.append(result.second)
+        room -= PAGE * 3 // 2
+    assert result.value == E_INVAL
+    assert len(chain) >= 30
+    for handle in chain[1:]:
+        assert agent.call("cap_delete", handle) == 0
+
+
 def test_use_of_what_has_gone(balanced: Agent) -> None:
     agent = balanced
     space = agent.make("space_create", agent.quota, 0)

@@ -8,7 +8,22 @@ from dataclasses import dataclass, field
 
 import pytest
 from agent import READY, Agent
-from agent_support import MS, E, Page, done, give, has_failed, spawn, wait_done
+from agent_support import (
+    MS,
+    PAGE,
+    READ,
+    SPOT,
+    WRITE,
+    E,
+    Page,
+    done,
+    give,
+    has_failed,
+    spawn,
+    wait_done,
+)
+
+from onestack.machine import Machine
 
 pytestmark = pytest.mark.machine(append="run=agent", ready=READY, shared=True)
 
@@ -209,3 +224,77 @@ def test_ceilings(stage: Stage) -> None:
     # A worker's own ceiling is what it was given, whatever its priority.
     assert agent.call("thread_set_priority", player.thread, 151, worker=player.number) == E["PRIO"]
     assert agent.call("thread_set_priority", player.thread, 100, worker=player.number) == 0
+
+
+@pytest.fixture
+def roomy(machine: Machine) -> None:
+    """The agent's table of capabilities has its size before the account is looked at (ADR 120)."""
+    agent = Agent(machine)
+    for number in [agent.worker(150, 150) for _ in range(14)]:
+        agent.drop(number)
+
+
+def test_a_long_chain_inherits_in_steps(
+    roomy: None,  # first
+    agent: Agent,
+    stage: Stage,
+    keep: Keep,
+) -> None:
+    """Longer than what one step goes (INHERIT_STEPS of ipc.c)."""
+    del roomy
+    length = 12
+    endpoints = [keep(agent.make("endpoint_create", agent.quota)) for _ in range(length - 1)]
+    players = [stage.add(145) for _ in range(length)]
+    for endpoint, client, server in zip(endpoints, players, players[1:], strict=False):
+        stage.serve(server, endpoint, client)
+    for wanted in (170, 150, 168):
+        assert agent.call("thread_set_priority", players[0].thread, wanted) == 0
+        assert [stage.priority(each) for each in players] == [wanted] * length
+    for player in players:
+        agent.drop(player.number)
+    stage.players.clear()
+
+
+@pytest.mark.parametrize("end", ["page", "cancel", "timeout", "no page"])
+@pytest.mark.parametrize("driver", ["sender", "receiver"])
+def test_who_drives_a_long_copy_inherits_from_the_other(
+    agent: Agent, stage: Stage, keep: Keep, endpoint: int, driver: str, end: str
+) -> None:
+    """Else a thread in the middle could keep the high one waiting for ever; the pager too."""
+    pager_endpoint = keep(agent.make("endpoint_create", agent.quota))
+    paged = agent.make("memory_create", agent.quota, PAGE, pager_endpoint)
+    source = keep(agent.make("memory_create", agent.quota, PAGE))
+    spot = SPOT + (1 << 31)
+    assert agent.call("map", agent.space, paged, spot | READ | WRITE, PAGE, 0) == 0
+    low, pager = stage.add(140), stage.add(145)
+    twin = agent.twin(170, 170)
+    there = give(agent, endpoint, twin)
+    assert agent.ipc("receive", pager_endpoint, worker=pager.number) is None
+    time = f"timeout={400 * MS if end == 'timeout' else 2**64 - 1}"
+    if driver == "sender":
+        assert agent.ipc("receive", there, "size=99", time, worker=twin.number) is None
+        options = ("bytes=99", f"from={spot}")
+        assert agent.ipc("send", endpoint, *options, worker=low.number) is None
+    else:
+        assert agent.ipc("send", there, "bytes=99", time, worker=twin.number) is None
+        options = ("size=99", f"to={spot}")
+        assert agent.ipc("receive", endpoint, *options, worker=low.number) is None
+    assert done(agent.poll(pager.number)).value >= 0
+    if end != "timeout":
+        assert [stage.priority(each) for each in (low, pager)] == [170, 170]
+    if end == "page":
+        assert agent.call("memory_supply", paged, 0, source, 0) == 0
+    elif end == "cancel":
+        assert agent.call("thread_set_priority", twin.thread, 160) == 0
+        assert [stage.priority(each) for each in (low, pager)] == [160, 160]
+        assert agent.call("thread_cancel", twin.thread) == 0
+    elif end == "timeout":
+        assert wait_done(agent, twin.number).value == E["TIMEOUT"]
+    else:
+        assert agent.call("cap_delete", paged) == 0
+    done(agent.ipc("reply", 0, worker=pager.number))
+    done(agent.poll(low.number))
+    assert [stage.priority(each) for each in (low, pager)] == [140, 145]
+    if end != "no page":
+        assert agent.call("cap_delete", paged) == 0
+    agent.drop(twin.number)
