@@ -96,9 +96,15 @@ class Kernel:
         return list(out)
 
 
+def make(folder: Path, sources: list[str]) -> Kernel:
+    """The kernel of these files, compiled in a folder."""
+    (folder / "entry_model.h").write_text('#include "kernel/arch/entry/tcb.h"\n')
+    return Kernel(build(folder, sources, SHIM.read_text()))
+
+
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory: pytest.TempPathFactory) -> Kernel:
-    return Kernel(build(tmp_path_factory.mktemp("mapping"), SOURCES, SHIM.read_text()))
+    return make(tmp_path_factory.mktemp("mapping"), SOURCES)
 
 
 @dataclass(eq=False)
@@ -679,7 +685,7 @@ def test_planted_faults_are_found(tmp_path: Path, mutant: str) -> None:
     assert text.count(old) == 1
     wrong.write_text(text.replace(old, new))
     sources = [str(wrong) if source.endswith(f"obj/{name}") else source for source in SOURCES]
-    Machine.kernel = Kernel(build(tmp_path, sources, SHIM.read_text()))
+    Machine.kernel = make(tmp_path, sources)
     with pytest.raises(AssertionError):
         run_state_machine_as_test(
             Machine,

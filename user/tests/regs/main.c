@@ -127,6 +127,66 @@ static void try_forged(void)
 
 /* --- calls that work --- */
 
+static void try_all(const struct call *calls, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        try(&calls[i]);
+    }
+}
+
+/* On a thread that never runs, and a space that has none. */
+static void try_objects(void)
+{
+    cap_t thread = sys_thread_create(own.quota, own.space, PRIORITY(90, 90)).second;
+    cap_t space = sys_space_create(own.quota, 0).second;
+    cap_t other = sys_memory_create(own.quota, PAGE_BYTES, pager).second;
+    cap_t copy = sys_cap_copy(notification, RIGHT_ALL, 0, 0).second;
+    const struct call calls[] = {
+        GOOD(notification_create, own.quota),
+        GOOD(thread_create, own.quota, own.space, PRIORITY(90, 90)),
+        GOOD(space_create, own.quota, 0),
+        GOOD(memory_create, own.quota, PAGE_BYTES, 0),
+        GOOD(range_slice, memory.memory, 0, PAGE_BYTES),
+        GOOD(cap_move, copy, 0),
+        GOOD(memory_supply, other, 0, memory.memory, 0),
+        GOOD(memory_reclaim, other, 0, memory.memory, 0),
+        GOOD(thread_set_priority, thread, 80),
+        GOOD(thread_set_affinity, thread, 255),
+        GOOD(thread_bind, thread, notification),
+        GOOD(thread_bind, thread, 0),
+        CALL("thread_cancel", thread_cancel, E_BUSY, thread),
+        GOOD(thread_resume, thread),
+        CALL("thread_suspend, another", thread_suspend, 0, thread),
+        GOOD(thread_start, thread, (uint64_t)probe_after, 0, 0),
+        GOOD(thread_end, thread),
+        GOOD(thread_set_handler, 0, 0),
+        GOOD(space_set_fault, space, endpoint, 1),
+        GOOD(space_set_fault, space, 0),
+        GOOD(space_watch, space, notification, 4),
+        GOOD(space_end, space),
+        GOOD(poll, notification),
+        CALL("reply_save, of nobody", reply_save, E_NOREPLY, own.quota),
+    };
+
+    try_all(calls, sizeof(calls) / sizeof(*calls));
+}
+
+/* Refused, if init has given this program no hardware. */
+static void try_hardware(void)
+{
+    const cap_t ports = own.grants[GRANT_IOPORTS];
+    cap_t line = sys_range_slice(own.grants[GRANT_IRQS], 9, 1).second;
+    const struct call calls[] = {
+        CALL("ioports_read", ioports_read, ANY_RESULT, ports, 0x71, 1),
+        CALL("ioports_write", ioports_write, ANY_RESULT, ports, 0x80, 1, 0),
+        CALL("irq_bind", irq_bind, ANY_RESULT, line, notification, 8),
+        CALL("irq_ack", irq_ack, ANY_RESULT, line),
+        CALL("irq_bind, to nothing", irq_bind, ANY_RESULT, line, 0),
+    };
+
+    try_all(calls, sizeof(calls) / sizeof(*calls));
+}
+
 static void try_good(void)
 {
     static struct thread_info info;
@@ -156,9 +216,7 @@ static void try_good(void)
         GOOD(kernel_info, KINFO_CORES, 0),
     };
 
-    for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
-        try(&calls[i]);
-    }
+    try_all(calls, sizeof(calls) / sizeof(*calls));
 }
 
 /* --- waits --- */
@@ -188,9 +246,7 @@ static void try_waits(void)
         CALL("reply_receive, to nobody", reply_receive, ANY_RESULT, endpoint, extra, 0, soon),
     };
 
-    for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
-        try(&calls[i]);
-    }
+    try_all(calls, sizeof(calls) / sizeof(*calls));
 }
 
 /* --- faults --- */
@@ -270,9 +326,7 @@ static void try_paged_structs(void)
     };
 
     fill_pages(NULL, 0);
-    for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
-        try(&calls[i]);
-    }
+    try_all(calls, sizeof(calls) / sizeof(*calls));
     try_access("a missed page, read", probe_touch, true);
     try_access("a missed page, written", probe_store, false);
 }
@@ -295,9 +349,7 @@ static void try_paged_messages(void)
     };
 
     fill_pages(&message, sizeof(message));
-    for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
-        try(&calls[i]);
-    }
+    try_all(calls, sizeof(calls) / sizeof(*calls));
 }
 
 /* Interrupted by its time slice and whatever else comes; the partner runs in between. */
@@ -362,6 +414,8 @@ int main(int argc, char **argv)
     start(&pager_process, pager_main, 150, pager);
     try_forged();
     try_good();
+    try_objects();
+    try_hardware();
     try_waits();
     try_faults();
     try_paged_structs();
