@@ -343,7 +343,9 @@ static int64_t transfer_some(struct core *core, struct thread *driver)
     int64_t result = step == STEP_DONE ? arrived(core, driver, from, to)
                                        : failed(core, driver, peer, E_IPCFAULT);
 
-    thread_inherit(core, driver);
+    if (driver->priority != driver->base_priority) {
+        thread_inherit(core, driver);
+    }
     return result;
 }
 
@@ -370,7 +372,9 @@ int64_t ipc_transfer(struct core *core, struct thread *driver, struct thread *fr
     PEER(driver) = (uint64_t)peer;
     DONE(driver) = 0;
     SENDS(driver) = driver == from;
-    thread_inherit(core, driver);
+    if (peer->priority > driver->priority) {
+        thread_inherit(core, driver);
+    }
     return transfer_some(core, driver);
 }
 
