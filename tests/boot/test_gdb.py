@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from conftest import TOP, wait_gone
@@ -114,3 +115,24 @@ def test_nothing_is_left_behind() -> None:
     assert len(children) == 2  # gdb and QEMU
     assert all(wait_gone(int(pid)) for pid in children)
     assert not Path(folder).exists()
+
+
+def test_ctrl_c_stops_the_guest_and_nobody_else() -> None:
+    """Not even who has started us: SCons would call the build interrupted."""
+    words = [sys.executable, "-m", "onestack.cli", "gdb", *MACHINE, *HELPERS, "--ready", "onestack"]
+    starter = f"import subprocess, sys; sys.exit(subprocess.run({words!r}).returncode)"
+    terminal = pexpect.spawn(sys.executable, ["-c", starter], encoding="utf-8", timeout=60)
+    prompt = r"\(gdb\) "
+    terminal.expect(prompt)
+    terminal.sendline("continue")
+    terminal.expect("Continuing")
+    terminal.sendintr()
+    terminal.expect("SIGINT")
+    terminal.expect(prompt)
+    terminal.sendline("core")
+    terminal.expect("core 0 at .* state ")
+    terminal.expect(prompt)
+    terminal.sendline("quit")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 0

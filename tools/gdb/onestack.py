@@ -244,7 +244,10 @@ class Told(gdb.Command):
     def invoke(self, argument: str, from_tty: bool) -> None:
         """Called by gdb."""
         del from_tty
-        print(self._tell(argument.strip()))
+        try:
+            print(self._tell(argument.strip()))
+        except gdb.MemoryError as error:
+            raise gdb.GdbError(f"{error}; is the kernel up? (continue, then Ctrl-C)") from None
 
 
 def named(argument: str, kind: str) -> gdb.Value:

@@ -14,7 +14,7 @@ import tempfile
 import termios
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,7 +36,7 @@ class GdbError(OnestackError):
 
 @contextmanager
 def _ctrl_c_is_the_childs() -> Iterator[None]:
-    """Whoever has the terminal gets Ctrl-C; the terminal is afterwards as it was."""
+    """Whoever has the terminal gets Ctrl-C; the terminal is afterwards as it was, and ours."""
     saved = termios.tcgetattr(0) if os.isatty(0) else None
     old = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -44,7 +44,16 @@ def _ctrl_c_is_the_childs() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGINT, old)
         if saved is not None:
+            _take_terminal()
             termios.tcsetattr(0, termios.TCSADRAIN, saved)
+
+
+def _take_terminal() -> None:
+    """Make this process's group the one that the terminal's Ctrl-C goes to."""
+    old = signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # what a background process gets for that
+    with suppress(OSError):  # a terminal that belongs to another session
+        os.tcsetpgrp(0, os.getpgrp())
+    signal.signal(signal.SIGTTOU, old)
 
 
 def on_terminal(spec: MachineSpec, gdb: str | None = None) -> None:
@@ -118,16 +127,20 @@ def under_gdb(
                     env={**os.environ, "ONESTACK_GDB": str(folder)},
                     stdout=subprocess.PIPE if capture else None,
                     text=True,
-                    preexec_fn=lambda: _begin_child(parent),
+                    preexec_fn=lambda: _begin_gdb(parent),
                 )
             return done.returncode, done.stdout or ""
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _begin_child(parent: int) -> None:
+def _begin_gdb(parent: int) -> None:
+    """Between fork and exec: Ctrl-C is for gdb alone, not for us nor for who has started us."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignoring it would be inherited
     die_with(parent)
+    if os.isatty(0):
+        os.setpgid(0, 0)
+        _take_terminal()
 
 
 def _gdb_command(folder: Path, elfs: Sequence[Path], session: Session) -> list[str]:
