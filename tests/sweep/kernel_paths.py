@@ -143,7 +143,7 @@ _GROUPS = {
                 *_SPIN,
                 _SPIN,
                 stimulus=_TIMER,
-                via=(_DEVICE, "sched_hand_over"),
+                via=(_DEVICE, "kintr_user"),
             ),
             "spin",
             kept=True,

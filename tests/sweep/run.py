@@ -141,6 +141,7 @@ class Sweep:
             state=BUILD / "sweep" / name.replace(".json", ".state"),
             processes=int(options.jobs),
             every=1 if stage.control else int(options.every),
+            keep_going=True,
         )
         label = f"{number} {stage.title}"
         try:
@@ -164,7 +165,9 @@ class Sweep:
             self.blind += [f"{stage.title} {r.part.key}" for r in results if not _condemned(r)]
         else:
             self.failures += sum(len(result.failures) for result in results)
-        self.unreached += sum(len(result.unreached) for result in results)
+        self.unreached += sum(len(result.unreached) for result in results) + len(work.problems)
+        for path, problem in work.problems.items():
+            print(f"  {path}: not recorded: {problem}", flush=True)
 
     def _tell(self, stage: Stage, results: list[PartResult], images: Images, total: int) -> None:
         count = sum(len(result.cells) for result in results)

@@ -25,11 +25,11 @@ from multiprocessing.pool import Pool
 from pathlib import Path as FilePath
 from typing import Any
 
-from onestack.errors import UsageError
+from onestack.errors import OnestackError, UsageError
 from onestack.events import Event
 from onestack.machine import check_qemu, die_with
 from onestack.oracle import Outcome
-from onestack.path import Boundary, Context, Path, select
+from onestack.path import Boundary, Context, Path, PathError, select
 from onestack.results import merge
 from onestack.sweep import Cell, Sweeper, Target
 from onestack.symbolize import Symbolizer
@@ -105,6 +105,7 @@ class Campaign:
     """Parts to sweep on one target.
 
     `state` is the file to resume from, or None. `processes` workers are used, each with a QEMU.
+    With `keep_going`, what cannot be recorded is left out, and `problems` says why; else it raises.
     Of each part's boundaries every `every`th is struck, beginning at another one for each event,
     and no more than `limit` (0: all), spread evenly.
     """
@@ -119,6 +120,7 @@ class Campaign:
         processes: int = 1,
         limit: int = 0,
         every: int = 1,
+        keep_going: bool = False,
     ) -> None:
         if not parts:
             raise UsageError("nothing to sweep")
@@ -131,6 +133,8 @@ class Campaign:
         self.every = every
         self.results: list[PartResult] = []
         self.resumed = 0
+        self.problems: dict[str, str] = {}  # by path
+        self._keep_going = keep_going
         self._boundaries: dict[str, list[Boundary]] = {}
         self._crew = _Crew(target, self.parts, processes)
         self._state = _StateFile(state, self._digest()) if state else None
@@ -164,19 +168,31 @@ class Campaign:
         missing = [path for path in paths if path not in recorded]
         try:
             for number, recording in self._crew.record(missing):
-                recorded[missing[number]] = recording
-                if self._state:
-                    self._state.keep_recording(_id(missing[number]), recording)
+                self._take_recording(missing[number], recording, recorded)
                 if listener:
                     listener(missing[number])
         except BaseException:  # else they wait for run(), which goes on with them
             self._crew.close()
             raise
         self.results, self.resumed = [], 0
-        for part in self.parts:
-            self._plan_part(part, recorded[part.path], known)
+        for number, part in enumerate(self.parts):
+            if part.path in recorded:
+                self._plan_part(number, recorded[part.path], known)
 
-    def _plan_part(self, part: Part, recording: Recording, known: _Known) -> None:
+    def _take_recording(
+        self, path: Path, made: Recording | OnestackError, recorded: dict[Path, Recording]
+    ) -> None:
+        if isinstance(made, OnestackError):
+            if not self._keep_going:
+                raise made
+            self.problems[path.name] = str(made)
+            return
+        recorded[path] = made
+        if self._state:
+            self._state.keep_recording(_id(path), made)
+
+    def _plan_part(self, number: int, recording: Recording, known: _Known) -> None:
+        part = self.parts[number]
         said = list(recording.assumptions)
         total = len(recording.boundaries)
         result = PartResult(part, self.labels, recording.instructions, total, assumptions=said)
@@ -200,7 +216,9 @@ class Campaign:
     def _tasks(self) -> list[tuple[int, list[Boundary]]]:
         """(part, boundaries) still to do, in chunks."""
         tasks = []
-        for number, result in enumerate(self.results):
+        numbers = {id(part): number for number, part in enumerate(self.parts)}
+        for result in self.results:
+            number = numbers[id(result.part)]
             done = {cell.boundary.step for cell in result.cells}
             todo = [b for b in self._boundaries[result.part.key] if b.step not in done]
             tasks += [(number, todo[i : i + CHUNK]) for i in range(0, len(todo), CHUNK)]
@@ -219,10 +237,11 @@ class Campaign:
         If it is interrupted, `results` has what there is.
         """
         try:
-            if not self.results:
+            if not self.results and not self.problems:
                 self.plan()
+            planned = {id(result.part): result for result in self.results}
             for number, cell in self._crew.judge(self._tasks()):
-                result = self.results[number]
+                result = planned[id(self.parts[number])]
                 result.cells.append(cell)
                 if self._state:
                     self._state.keep_cell(_id(result.part), cell)
@@ -263,8 +282,8 @@ class _Crew:
         named = [(name, number, task) for number, task in tasks]
         yield from self._pool.imap_unordered(_work, named)
 
-    def record(self, paths: Sequence[Path]) -> Iterator[tuple[int, Recording]]:
-        """Step each path."""
+    def record(self, paths: Sequence[Path]) -> Iterator[tuple[int, Recording | OnestackError]]:
+        """Step each path; what it comes to, or why it cannot be stepped."""
         return self._map("record", list(enumerate(paths)))
 
     def judge(self, tasks: Sequence[tuple[int, list[Boundary]]]) -> Iterator[tuple[int, Cell]]:
@@ -297,12 +316,16 @@ class _Worker:
         self._parts = parts
         self._open: int | None = None
 
-    def record(self, number: int, path: Path) -> Recording:
-        """Step a path once."""
+    def record(self, number: int, path: Path) -> Recording | OnestackError:
+        """Step a path once, or return why that does not work."""
         del number
         self._open = None
-        self._sweeper.open(path, None)
-        visits = self._sweeper.record()
+        try:
+            self._sweeper.open(path, None)
+            visits = self._sweeper.record()
+        except OnestackError as error:
+            self._sweeper.close()
+            return error
         count = visits[-1].step + 1 if visits else 0
         said = self._sweeper.assumptions(visits)
         return Recording(tuple(select(visits)), count, tuple(said))
@@ -335,7 +358,9 @@ def _start_worker(target: Target, parts: Sequence[Part], parent: int, folder: st
 def _work(task: tuple[str, int, Any]) -> tuple[int, Any]:
     name, number, what = task
     assert _worker is not None
-    return number, getattr(_worker, name)(number, what)
+    made = getattr(_worker, name)(number, what)
+    # not all of our errors can be sent to another process
+    return number, PathError(str(made)) if isinstance(made, OnestackError) else made
 
 
 def _callable_name(value: object) -> str:

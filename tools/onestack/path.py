@@ -217,7 +217,8 @@ def record(machine: Machine, images: Images, path: Path, probe: Probe) -> list[B
             visits.append(Boundary(step, pc, hits[marks], *seen, context))
         if gdb.read(pc, 1, path.cpu) == HLT:
             return visits
-        gdb.step(path.cpu, STEP_TIMEOUT)
+        # the others run meanwhile: the path may wait for one of them
+        gdb.step(path.cpu, STEP_TIMEOUT, others=machine.spec.cores > 1)
         registers = gdb.registers(path.cpu)
         step += 1
         if registers.pc == pc and registers["rcx"] > SKIP_OVER and hits[marks] > 1:
