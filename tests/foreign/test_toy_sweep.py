@@ -4,19 +4,23 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path as FilePath
 
 import pytest
-from toy_target import COPY, IRQ, NULL, PATHS, YIELD, target
+from toy_target import COPY, IRQ, NULL, PATHS, YIELD, machine_spec, target
 
 from conftest import wait_gone
 from onestack.campaign import Campaign, Labels, Part, PartResult, write
 from onestack.elf import Images
 from onestack.errors import UsageError
 from onestack.events import Event, standard_events
+from onestack.oracle import UserOracle
 from onestack.patch import PatchFault
 from onestack.path import Path, PathError, select
 from onestack.sweep import Cell, Sweeper
@@ -180,6 +184,29 @@ def test_self_check_of_the_user_program_counts(toy_images: Images) -> None:
     result = sweep(Path("late", "user_null", ("user_yield",)), NMI)
     assert any("own check failed, at user_fail" in cell.detail for cell in result.failures)
     assert failed_at(result, toy_images)[0] == "syscall_entry swapgs"
+
+
+def test_a_boundary_that_no_round_comes_to_is_not_judged() -> None:
+    with Sweeper(replace(target(), patience=0.3)) as sweeper:
+        sweeper.open(NULL, NMI)
+        boundary = sweeper.record()[3]
+        cell = sweeper.judge(replace(boundary, hit=boundary.hit + 40))
+        assert cell.outcome is None
+        assert cell.detail  # why
+        assert sweeper.judge(boundary).outcome is not None  # and it goes on with the next
+
+
+def test_memory_that_varies_is_not_judged_and_named() -> None:
+    """The kernel's counters: ticks come when they will; of the rest nothing is said."""
+    oracle = partial(UserOracle, memory=("percpu", "user_tls"))
+    ticking = replace(target(), oracle=oracle, spec=machine_spec(icount=None, sleep=False))
+    with Sweeper(ticking) as sweeper:
+        sweeper.open(Path("loop", "user_loop", ("user_null",)), None)
+        said = "; ".join(sweeper.assumptions(sweeper.record()))
+    found = re.search(r"percpu: (\d+) bytes differ between undisturbed rounds: not judged", said)
+    assert found
+    assert 1 <= int(found[1]) < 32
+    assert "user_tls" not in said
 
 
 def test_event_that_cannot_arrive_is_lost() -> None:

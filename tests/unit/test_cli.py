@@ -24,6 +24,7 @@ from conftest import TOP, TOY, wait_gone
 from onestack import cli, kernelfile
 from onestack.commands.common import ENVIRONMENT, FOUND, INCOMPLETE, INTERRUPTED, OK, USAGE
 from onestack.errors import UsageError
+from onestack.sweep import Cell, Sweeper
 
 TOML = TOP / "tests/foreign/toy.toml"
 
@@ -256,6 +257,18 @@ def test_sweep_report_and_exit_code(tmp_path: Path) -> None:
     assert done.returncode == OK
     assert json.loads(done.stdout)["paths"][0]["outcomes"] == {"survived": 22}
     assert len(json.loads(output.read_text())["paths"]) == 2
+
+
+def test_a_sweep_that_cannot_judge_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Sweeper, "judge", lambda _, boundary: Cell(boundary, None, "not reached"))
+    words = ("sweep", TOML, "--path", "null", "--event", "nmi", "--limit", 2, "-j", 1)
+    code = cli.main([*map(str, words), "-o", str(tmp_path / "s.json")])
+    assert code == INCOMPLETE
+    assert "not judged: 2 boundaries: not reached" in capsys.readouterr().out
+    [entry] = json.loads((tmp_path / "s.json").read_text())["paths"]
+    assert entry["boundaries"] == 0  # none of them counts
 
 
 def test_sweep_shows_progress_on_a_terminal(tmp_path: Path) -> None:
