@@ -132,6 +132,44 @@ def test_triple_fault_ends_a_console_wait() -> None:
     assert best_of_three(attempt) < LATENCY
 
 
+RESET_CODE = bytes.fromhex("b006 66baf90c ee ebfe")  # outb to port 0xcf9; wait for it
+
+
+def test_a_reset_ends_a_console_wait(toy_images: Images) -> None:
+    def attempt() -> float:
+        with Machine(toy_spec()) as toy:
+            toy.run_to(toy_images.resolve("syscall_entry"))
+            toy.gdb.write(toy_images.resolve("syscall_entry"), RESET_CODE)
+            toy.resume()
+            with pytest.raises(GuestError, match="guest-reset") as caught:
+                toy.console.expect("never", 30)
+            now = time.time()
+            assert caught.value.kind is Failure.RESET
+            last = next(e for e in toy.qmp.events if e["event"] == "SHUTDOWN")["timestamp"]
+            return now - (float(last["seconds"]) + float(last["microseconds"]) / 1e6)
+
+    assert best_of_three(attempt) < LATENCY
+
+
+def test_the_end_of_qemu_ends_a_console_wait() -> None:
+    def attempt() -> float:
+        with Machine(toy_spec()) as toy:
+            toy.console.expect("toy: ready")
+            toy.pause()
+            killed: list[float] = []
+
+            def kill() -> None:
+                killed.append(time.monotonic())
+                os.kill(toy.pid, signal.SIGKILL)
+
+            threading.Timer(0.2, kill).start()
+            with pytest.raises(GuestError, match="SIGKILL"):
+                toy.console.expect("never", 30)
+            return time.monotonic() - killed[0]
+
+    assert best_of_three(attempt) < LATENCY
+
+
 def test_triple_fault_ends_a_wait_for_a_breakpoint(toy: Machine, toy_images: Images) -> None:
     toy.pause()
     toy.gdb.write_register("cr3", 0x1000)
