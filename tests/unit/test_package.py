@@ -36,7 +36,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_has_the_package_and_nothing_of_the_kernel(built: Path) -> None:
     [wheel] = built.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"onestack/cli.py", "onestack/report.html", "onestack/py.typed"} <= set(names)
+    wanted = {"cli.py", "commands/boot.py", "gdbside.py", "report.html", "py.typed"}
+    assert {f"onestack/{name}" for name in wanted} <= set(names)
     top = {name.split("/")[0] for name in names}
     assert len(top) == 2  # onestack and its .dist-info
     entry_points = next(name for name in names if name.endswith("entry_points.txt"))
