@@ -332,7 +332,8 @@ static int64_t transfer_some(struct core *core, struct thread *driver)
 
     if (!peer) {
         driver->flags &= (uint16_t)~THREAD_FLAG_DRIVES;
-        return failed(core, driver, NULL, (int64_t)OUTCOME(driver)); /* it inherits nothing already */
+        return failed(core, driver, NULL,
+                      (int64_t)OUTCOME(driver)); /* it inherits nothing already */
     }
     step = move_message(core, driver, from, to);
     if (step == STEP_BLOCKED) {
@@ -450,7 +451,7 @@ static struct thread *worker_of(const struct thread *thread)
 static uint8_t priority_due(struct thread *thread)
 {
     const struct thread *peer = thread->flags & THREAD_FLAG_DRIVES ? (struct thread *)PEER(thread)
-                                                                  : NULL;
+                                                                   : NULL;
     uint8_t priority = thread->base_priority;
 
     if (peer && peer->priority > priority) {

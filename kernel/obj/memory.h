@@ -52,13 +52,13 @@ struct mapping {
     uint64_t offset;       /* of the first byte, in the memory object */
     struct memory *memory; /* no reference: the capability's */
     struct space *space;
-    struct mapping *cap_next;  /* list of the capability that it was made by, guarded */
-    struct mapping **cap_link; /* by the memory object's lock: where the pointer to us is */
+    struct mapping *cap_next;     /* list of the capability that it was made by, guarded */
+    struct mapping **cap_link;    /* by the memory object's lock: where the pointer to us is */
     struct mapping *memory_next;  /* list of the memory object, likewise; what is shown changes */
     struct mapping **memory_link; /* under both locks */
-    uint8_t flags;             /* MAP_* */
-    uint8_t allowed;           /* MAP_* that the capability's rights allow */
-    bool filling;              /* sys_map is still at it, and takes it back if memory runs out */
+    uint8_t flags;                /* MAP_* */
+    uint8_t allowed;              /* MAP_* that the capability's rights allow */
+    bool filling;                 /* sys_map is still at it, and takes it back if memory runs out */
 };
 
 _Static_assert(sizeof(struct mapping) <= 128, "slab size");

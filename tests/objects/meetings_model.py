@@ -83,6 +83,7 @@ class Thread:
     reply: Reply | None = None  # the saved right
     saved: list[Thread] = field(default_factory=list)
     bound: Notification | None = None
+    suspended: bool = False
 
     def __post_init__(self) -> None:
         self.priority = self.base
@@ -234,6 +235,11 @@ class Thread:
         if self.blocked:
             self.leave()
             self.wake(News(E["CANCELED"]))
+
+    def time_out(self) -> None:
+        """Its call's timeout has passed."""
+        self.leave()
+        self.wake(News(E["TIMEOUT"]))
 
     def end(self) -> None:
         if self.caller:

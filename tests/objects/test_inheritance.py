@@ -258,7 +258,7 @@ def test_a_long_chain_inherits_in_steps(
 @pytest.mark.parametrize("end", ["page", "cancel", "timeout", "no page"])
 @pytest.mark.parametrize("driver", ["sender", "receiver"])
 def test_who_drives_a_long_copy_inherits_from_the_other(
-    agent: Agent, stage: Stage, keep: Keep, endpoint: int, driver: str, end: str
+    *, agent: Agent, stage: Stage, keep: Keep, endpoint: int, driver: str, end: str
 ) -> None:
     """Else a thread in the middle could keep the high one waiting for ever; the pager too."""
     pager_endpoint = keep(agent.make("endpoint_create", agent.quota))

@@ -239,6 +239,7 @@ LEAVING = list(
 
 @pytest.mark.parametrize(("driver", "leaves", "why", "whose", "how"), LEAVING)
 def test_one_side_leaves_in_the_middle(
+    *,
     agent: Agent,
     endpoint: int,
     worker: Worker,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import meetings_model as m
 import pytest
 from agent import READY, Agent, Result
-from agent_support import ALL, E, done
+from agent_support import ALL, MS, E, done, wait_done
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -32,6 +32,10 @@ class Worker:
     number: int
     handle: int
     thread: m.Thread
+
+    def idle(self) -> bool:
+        """Whether it can be asked to make a call."""
+        return not self.thread.blocked and not self.thread.suspended
 
     def __repr__(self) -> str:
         return f"worker {self.number}"
@@ -106,11 +110,11 @@ class Meetings(RuleBasedStateMachine):
     # --- choosing and comparing ---
 
     def idle(self, data: st.DataObject) -> Worker:
-        idle = [worker for worker in self.workers if not worker.thread.blocked]
+        idle = [worker for worker in self.workers if worker.idle()]
         return data.draw(st.sampled_from(idle), label="worker")
 
     def any_worker_idle(self) -> bool:
-        return any(not worker.thread.blocked for worker in self.workers)
+        return any(worker.idle() for worker in self.workers)
 
     def compare(self, result: Result | None, news: m.News | None) -> None:
         if news is None:
@@ -127,7 +131,10 @@ class Meetings(RuleBasedStateMachine):
     def everybody_is_where_the_model_has_him(self) -> None:
         for worker in self.workers:
             thread = worker.thread
-            if thread.news is not None:
+            if thread.suspended:
+                if self.step % LOOK == 0:
+                    assert self.agent.poll(worker.number) is None, "it does not run"
+            elif thread.news is not None:
                 self.compare(self.agent.poll(worker.number), thread.news)
                 thread.news = None
             elif thread.blocked and self.step % LOOK == 0:
@@ -223,6 +230,30 @@ class Meetings(RuleBasedStateMachine):
         result = self.agent.start("wait", notification.handle, timeout, worker=worker.number)
         self.compare(result, worker.thread.wait(notification.model, wait))
 
+    @precondition(any_worker_idle)
+    @rule(data=st.data(), words=WORDS, how=st.sampled_from(["send", "call", "receive", "wait"]))
+    def in_time(self, data: st.DataObject, words: m.Words, how: str) -> None:
+        """With a timeout that passes before anything else happens."""
+        worker, time = self.idle(data), f"timeout={MS}"
+        endpoint = data.draw(st.sampled_from(self.endpoints), label="endpoint")
+        notification = data.draw(st.sampled_from(self.notifications), label="notification")
+        number, thread, handle = worker.number, worker.thread, endpoint.handles[0]
+        if how == "wait":
+            result = self.agent.start("wait", notification.handle, MS, worker=number)
+            news = thread.wait(notification.model, wait=True)
+        elif how == "receive":
+            result = self.agent.ipc("receive", handle, time, worker=number)
+            news = thread.receive(endpoint.model, wait=True)
+        else:
+            result = self.agent.ipc(how, handle, time, text(words), worker=number)
+            news = thread.send(endpoint.model, (words, 0), how == "call", wait=True)
+        if news is not None:
+            self.compare(result, news)
+            return
+        thread.time_out()
+        self.compare(result or wait_done(self.agent, number), thread.news)
+        thread.news = None
+
     # --- what is done to them ---
 
     @rule(data=st.data(), bits=st.sampled_from([0, 1, 2, 1 << 63]))
@@ -231,7 +262,10 @@ class Meetings(RuleBasedStateMachine):
         assert self.agent.call("signal", notification.handle, bits) == 0
         m.signal(notification.model, bits)
 
-    @rule(data=st.data(), what=st.sampled_from(["bind", "unbind", "set_priority", "cancel"]))
+    @rule(
+        data=st.data(),
+        what=st.sampled_from(["bind", "unbind", "set_priority", "cancel", "suspend", "resume"]),
+    )
     def meddle(self, data: st.DataObject, what: str) -> None:
         worker = data.draw(st.sampled_from(self.workers), label="worker")
         getattr(self, what)(data, worker)
@@ -253,9 +287,22 @@ class Meetings(RuleBasedStateMachine):
         worker.thread.set_base(priority)
 
     def cancel(self, _: st.DataObject, worker: Worker) -> None:
-        assert self.agent.call("thread_cancel", worker.handle) == 0
+        """One whose call has ended, and that only does not run, waits for nothing."""
+        ended = worker.thread.suspended and not worker.thread.blocked
+        result = self.agent.call("thread_cancel", worker.handle)
+        assert result == (E["BUSY"] if ended else 0)
         self.agent.call("yield")
         worker.thread.cancel()
+
+    def suspend(self, _: st.DataObject, worker: Worker) -> None:
+        """In the middle of its call, which goes on; it does not."""
+        if worker.thread.blocked:
+            assert self.agent.call("thread_suspend", worker.handle) == 0
+            worker.thread.suspended = True
+
+    def resume(self, _: st.DataObject, worker: Worker) -> None:
+        assert self.agent.call("thread_resume", worker.handle) == 0
+        worker.thread.suspended = False
 
     @rule(data=st.data(), what=st.sampled_from(["worker", "endpoint", "notification", "reply"]))
     def end(self, data: st.DataObject, what: str) -> None:

@@ -133,11 +133,10 @@ class Tables(RuleBasedStateMachine):
         there = self.space_handle(space) if cap.space == 0 else 0
         result, handle = self.call(cap, "cap_copy", cap.handle, rights, badge, there)
         left = cap.rights & rights
+        may_choose = badge in (0, cap.badge) or (not cap.badge and cap.object.kind != "MEMORY")
         if space != cap.space and not cap.rights & R["GRANT"]:
             assert result == E["RIGHTS"]
-        elif left == 0:
-            assert result == E["INVAL"]
-        elif badge not in (0, cap.badge) and (cap.badge or cap.object.kind == "MEMORY"):
+        elif left == 0 or not may_choose:
             assert result == E["INVAL"]
         else:
             assert result == 0

@@ -27,7 +27,7 @@ static struct cap caps[64];
 static struct endpoint pager;
 static uint32_t state = 1;
 static int patience; /* continuations that the thread comes to before it ends, in one call */
-static int chance; /* preemption is wanted once in so many looks, 0 = never */
+static int chance;   /* preemption is wanted once in so many looks, 0 = never */
 
 /* What the files under test need of the rest, as simple as can be. */
 void panic(const char *format, ...)

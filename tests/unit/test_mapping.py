@@ -82,12 +82,20 @@ class Kernel:
         result: int = self.lib.slice(handle, first, count)
         return result or self.lib.rdx()
 
-    def frame(self, handle: int, page: int) -> ctypes.Array[ctypes.c_char]:
-        """The memory of one page of an object, which is there."""
+    def address(self, handle: int, page: int) -> int:
+        """Where one page of an object is, which is there, in the host's memory."""
         frame: int = self.lib.page_of(handle, page * PAGE)
         assert frame
-        base = ctypes.c_uint64.in_dll(self.lib, "host_memory").value
-        return (ctypes.c_char * PAGE).from_address(base + frame)
+        base: int = ctypes.c_uint64.in_dll(self.lib, "host_memory").value
+        return base + frame
+
+    def read(self, handle: int, page: int) -> bytes:
+        """What that page holds."""
+        return ctypes.string_at(self.address(handle, page), PAGE)
+
+    def write(self, handle: int, page: int, content: bytes) -> None:
+        """Fill it."""
+        ctypes.memmove(self.address(handle, page), content, PAGE)
 
     def pages(self) -> list[int]:
         """What is mapped in the region under test."""
@@ -230,7 +238,7 @@ class Machine(RuleBasedStateMachine):
             place = data.draw(st.sampled_from(sorted({*model.pages, *model.leaving})))
         self.count += 1
         content = self.count.to_bytes(8, "little") * (PAGE // 8)
-        self.kernel.frame(source, 0)[:] = content
+        self.kernel.write(source, 0, content)
         result = self.kernel.call("memory_supply", handle, place * PAGE, source, 0)
         if place in model.pages or place in model.leaving:
             assert result == E_BUSY
@@ -264,7 +272,7 @@ class Machine(RuleBasedStateMachine):
             if self.paged.get(page.handle) is model and page.offset == place:
                 self.touched.discard(at)
         if source:
-            assert self.kernel.frame(source, 0)[:] == content
+            assert self.kernel.read(source, 0) == content
 
     @precondition(lambda self: any(model.pages for model in self.paged.values()))
     @rule(data=st.data(), at=spots, count=st.integers(1, 4))
@@ -292,7 +300,7 @@ class Machine(RuleBasedStateMachine):
         if page.offset in model.pages:
             self.count += 1
             content = self.count.to_bytes(8, "big") * (PAGE // 8)
-            self.kernel.frame(page.handle, page.offset)[:] = content
+            self.kernel.write(page.handle, page.offset, content)
             model.pages[page.offset] = content
 
     # --- mappings ---
@@ -585,7 +593,7 @@ def paged_object(kernel: Kernel, count: int) -> tuple[int, int]:
     """One with so many pages there, page n full of n, and one to copy from and to."""
     paged, other = kernel.create(1 << 30, pager=3), kernel.create(PAGE)
     for page in range(count):
-        kernel.frame(other, 0)[:] = bytes([page]) * PAGE
+        kernel.write(other, 0, bytes([page]) * PAGE)
         assert kernel.call("memory_supply", paged, page * PAGE, other, 0) == 0
     return paged, other
 
@@ -597,7 +605,7 @@ def test_a_mapping_cut_in_two_loses_the_page_in_both(fresh: Kernel) -> None:
     before = fresh.lib.used()
     for number, page in enumerate((1, 6)):
         assert fresh.call("memory_reclaim", paged, page * PAGE, other, 0) == 0
-        assert fresh.frame(other, 0)[:] == bytes([page]) * PAGE
+        assert fresh.read(other, 0) == bytes([page]) * PAGE
         assert fresh.lib.used() == before - (number + 1) * PAGE
     assert [at for at, page in enumerate(fresh.pages()) if page] == [0, 2, 4, 5, 7]
 
@@ -620,7 +628,7 @@ def test_who_ends_in_the_middle_leaves_work_for_the_next(fresh: Kernel, steps: i
     assert not any(fresh.pages())
     if steps < 31:
         assert fresh.call("memory_reclaim", paged, 0, other, 0) == 0
-    assert fresh.frame(other, 0)[:] == bytes(PAGE)
+    assert fresh.read(other, 0) == bytes(PAGE)
     for page in (0, PAGE):
         assert fresh.call("memory_reclaim", paged, page, 0, 0) == E_INVAL, "it is gone"
         assert fresh.call("memory_supply", paged, page, other, 0) == 0
@@ -661,7 +669,7 @@ def test_refusals_of_reclaim(fresh: Kernel) -> None:
         assert fresh.call("memory_reclaim", *arguments) == E_INVAL, arguments
     assert fresh.lib.page_of(paged, 0), "nothing is lost"
     assert fresh.call("memory_reclaim", paged, 0, paged, PAGE) == 0
-    assert fresh.frame(paged, 1)[:] == bytes(PAGE)
+    assert fresh.read(paged, 1) == bytes(PAGE)
     assert fresh.call("memory_reclaim", part, 0, other, 0) == 0
     assert fresh.lib.page_of(paged, PAGE) == 0
 

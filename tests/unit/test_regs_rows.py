@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""user/tests/regs patterns all registers across every call (E12): a new one without a row fails here."""
+"""user/tests/regs patterns all registers across every call (E12): who adds one adds its rows."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 from pathlib import Path
 
 import pytest
@@ -176,7 +177,7 @@ def test_a_crowd_goes_a_batch_a_tick(lib: ctypes.CDLL) -> None:
     while sum(lib.woken(i) for i in range(THREADS)) < THREADS:
         times.append(lib.advance((1 << 64) - 1))
     assert len(times) == THREADS // BATCH
-    assert all(later - earlier == TICK for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier == TICK for earlier, later in itertools.pairwise(times))
     assert times[0] - (start + 5000) <= TICK
 
 
