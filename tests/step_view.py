@@ -12,7 +12,7 @@ from onestack.machine import Machine
 from onestack.stepper import Stack
 from onestack.trace import state_names
 
-sys.path.insert(0, str(Path(__file__).resolve().parent / "sweep"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 from kernel_state import STACK_SIZE, STACK_TOPS, KernelState
 
 FRAME = (

@@ -97,6 +97,14 @@ def test_what_makes_no_sense(words: tuple[object, ...], said: str) -> None:
     assert said in one_line(onestack(*words), USAGE)
 
 
+def test_an_oracle_of_ones_own_that_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("import nothing_of_this_name\n")
+    file = tmp_path / "k.toml"
+    file.write_text(f"[machine]\nkernel = '{TOY}'\n[oracle]\npython = 'mine.py:make'\n")
+    said = one_line(onestack("sweep", file), USAGE)
+    assert "mine.py: ModuleNotFoundError: No module named 'nothing_of_this_name'" in said
+
+
 def test_a_negative_count() -> None:
     done = onestack("sweep", TOML, "--limit", -3)
     assert done.returncode == USAGE

@@ -134,6 +134,16 @@ def test_any_kernel_by_its_tss(toy_images: Images) -> None:
         drive(StepApp(stepper), script)
 
 
+def test_one_look_at_our_kernel_from_the_command_line() -> None:
+    build = TOP / "build"
+    command = [sys.executable, "-m", "onestack.cli", "step", "--json", "--ready", PROMPT]
+    command += ["--kernel", str(build / "tcb-ist-release/kernel.elf")]
+    command += ["--initrd", str(build / "user/init.elf"), "--view", str(TOP / VIEW)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["facts"]["core_nest"] in ("0", "1", "2")
+
+
 def test_one_look_for_scripts() -> None:
     command = [
         sys.executable,

@@ -266,7 +266,11 @@ def load_python(here: FilePath, name: str) -> Callable[[Images], Any]:
         # workers of a campaign import it by this name
         sys.modules[path.stem] = module
         sys.path.append(str(here))
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[path.stem]
+            raise UsageError(f"{path}: {type(error).__name__}: {error}") from error
     found = getattr(module, attribute, None)
     if not callable(found):
         raise UsageError(f"{path} has no callable {attribute!r}")
