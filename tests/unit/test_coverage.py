@@ -56,7 +56,9 @@ def test_only_machines_of_that_kernel_count(monkeypatch: pytest.MonkeyPatch) -> 
     [option, words] = coverage.plugin_arguments(TOY)
     assert option == "-plugin"
     assert words.startswith("/p.so,out=/folder,range=0x2")
-    assert coverage.plugin_arguments(Path("/other")) == []
+    assert coverage.plugin_arguments(TOY.parent / "toy.iso") == [option, words]  # it is in there
+    for other in (Path("/other"), Path("/toy.iso"), TOY.with_name("toy32.elf")):
+        assert coverage.plugin_arguments(other) == []
 
 
 def test_a_machine_is_counted(tmp_path: Path) -> None:

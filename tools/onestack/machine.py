@@ -208,7 +208,7 @@ class Machine:
             out += ["-chardev", f"socket,id={name},fd={self._ends.pair(name)}"]
         out += ["-serial", "chardev:console", "-mon", "chardev=qmp,mode=control"]
         out += ["-gdb", "chardev:gdb", "-S", "-d", "cpu_reset", "-D", str(self.folder / "qemu.log")]
-        out += plugin_arguments(self.spec.kernel)
+        out += plugin_arguments(self.spec.kernel or self.spec.cdrom)
         if self.spec.snapshots:
             disk = self.folder / "snapshots.qcow2"
             _make_qcow2(disk)
