@@ -213,6 +213,20 @@ static uint64_t least(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/*
+ * Is there a table that can hold an entry of `level`? If more than one is missing, makes the
+ * uppermost: to clear a new one takes as long as a step may (MAPPING_STEP), so each is a step.
+ */
+static bool tables_there(const struct page_table *table, uint64_t address, unsigned level,
+                         bool *enough)
+{
+    unsigned found;
+
+    page_find(table, address, &found);
+    *enough = found <= level + 1 || page_reach(table, address, found - 1, NULL) != NULL;
+    return found <= level + 1;
+}
+
 bool mapping_fill_some(struct mapping *mapping, uint64_t *address)
 {
     struct page_table table = space_table(mapping->space);
@@ -225,9 +239,14 @@ bool mapping_fill_some(struct mapping *mapping, uint64_t *address)
         return true;
     }
     struct memory_run run = memory_run(mapping->memory, mapping->offset + at - mapping->node.key);
+    bool large = run.large && mapping->flags & MAP_LARGE && at % LARGE_PAGE_SIZE == 0 &&
+                 left >= LARGE_PAGE_SIZE;
+    bool enough;
 
-    if (run.large && mapping->flags & MAP_LARGE && at % LARGE_PAGE_SIZE == 0 &&
-        left >= LARGE_PAGE_SIZE) {
+    if (!tables_there(&table, at, large ? 2 : 1, &enough)) {
+        return enough;
+    }
+    if (large) {
         *address += LARGE_PAGE_SIZE;
         return page_set(&table, at, 2, run.page | rights | PTE_LARGE);
     }

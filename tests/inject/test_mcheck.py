@@ -151,6 +151,14 @@ def test_the_kernel_does_not_go_on_with_what_is_broken(nest: Nest, place: str, e
 # ---- told to the process
 
 
+def ended(nest: Nest) -> None:
+    """The program ends, and with it the machine."""
+    nest.machine.console.expect("init: sweep ended with 146", 10)
+    with pytest.raises(GuestError) as caught:
+        nest.machine.console.expect("no such thing", 10)
+    assert caught.value.kind is not Failure.PANIC
+
+
 def test_a_thread_that_has_used_it_ends(nest: Nest) -> None:
     nest.start("spin", "sweep_spin")
     place = nest.address("sweep_spin")
@@ -162,7 +170,7 @@ def test_a_thread_that_has_used_it_ends(nest: Nest) -> None:
         rf"address 0x{place:x}, rip 0x{place:x}\s",
         10,
     )
-    nest.machine.console.expect("init: sweep ended with 146", 10)
+    ended(nest)
 
 
 def test_a_thread_that_cannot_go_on_ends(nest: Nest) -> None:
@@ -171,7 +179,7 @@ def test_a_thread_that_cannot_go_on_ends(nest: Nest) -> None:
     LOST.fire(nest.machine)
     nest.machine.resume()
     nest.machine.console.expect(r"machine check, status \S+, address 0x0, rip \S+\s", 10)
-    nest.machine.console.expect("init: sweep ended with 146", 10)
+    ended(nest)
 
 
 @pytest.mark.parametrize("place", ["user", "kernel, IF=1", "kernel, IF=0", "NMI in the kernel"])

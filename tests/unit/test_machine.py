@@ -320,6 +320,16 @@ def test_expected_panic_is_text() -> None:
         wire.console.expect("panic: on purpose", 1)
 
 
+def test_what_is_forgotten_does_not_match() -> None:
+    wire = Wire()
+    wire.guest.sendall(b"of a guest that is no more\n")
+    with pytest.raises(DeadlineError):
+        wire.console.expect("prompt", 0.1)
+    wire.console.forget()
+    with pytest.raises(DeadlineError):
+        wire.console.expect("no more", 0.1)
+
+
 def test_deadline_is_kept() -> None:
     wire = Wire()
     start = time.monotonic()
