@@ -77,6 +77,7 @@ class Nest:
     images: Images
     state: KernelState
     injector: Injector
+    opens: bool = False  # exceptions inside the NMI's handler let the next NMI in (nmi=move)
 
     # ---- going from place to place
 
@@ -174,11 +175,12 @@ class Nest:
 
     def back(self, spot: Spot) -> None:
         """Go on until the handler does; Lost if a second NMI is quicker, or anything differs."""
-        self.come_to(spot.pc, "vector_2")
+        places = (spot.pc,) if self.opens else (spot.pc, "vector_2")
+        self.come_to(*places)
         now = self.spot()
-        for _ in range(2):  # what came inside may share the code
+        for _ in range(4):  # what came inside may share the code
             if now.pc == spot.pc and now.registers.sp != spot.registers.sp:
-                self.come_to(spot.pc, "vector_2")
+                self.come_to(*places)
                 now = self.spot()
         if now.pc != spot.pc:
             raise Lost("an NMI came inside, onto the frame of the one before")

@@ -164,6 +164,47 @@ def test_a_return_by_iret_is_condemned(nest: Nest, inner: str) -> None:
     assert set(found.values()) <= said
 
 
+# ---- the runner-up: the NMI's entry moves, and every return is by IRET (ADR 100)
+
+
+def strike_open(nest: Nest, at: int, inner: str) -> None:
+    """As strike(), where NMIs may come inside the first one's handler: none is lost."""
+    struck = nest.machine.gdb.registers()
+    before = counts(nest)
+    Nmi().fire(nest.machine)
+    nest.arrive(2)
+    if nest.address("vector_2") != at:
+        nest.come_to(at)
+    spot = nest.spot()
+    Nmi().fire(nest.machine)
+    INNER[inner](nest, spot)
+    Nmi().fire(nest.machine)
+    after = nest.come_to(struck.pc)
+    if changed := differences(struck, after):
+        raise nested.Lost(f"changed in the end: {' '.join(changed)}")
+    taken = counts(nest)[0] - before[0]
+    if taken not in (2, 3):  # the second may still have been waiting when the third came
+        raise nested.Lost(f"{taken} NMIs taken")
+
+
+@pytest.mark.machine(nmi="move")
+@pytest.mark.parametrize("inner", ["#BP", "#MC"])
+@pytest.mark.parametrize("place", PLACES)
+def test_a_moving_entry_alone_has_holes(nest: Nest, place: str, inner: str) -> None:
+    """Before it has moved and after it has moved back; nowhere else."""
+    nest.opens = True
+    boundaries = nest.chosen(handler(nest, place))
+    found = at_all(nest, place, boundaries, lambda at: strike_open(nest, at, inner))
+    names = [nest.images.name(at) for at in boundaries]
+    code = [nest.images.instruction(at) for at in boundaries]
+    [moves] = [i for i, each in enumerate(code[:8]) if each and each.mnemonic == "sub"][:1]
+    ends = [i for i, each in enumerate(code) if each and each.mnemonic == "add"][-1]
+    # from user mode the frame has gone to the TCB before it moves back
+    behind = names[ends + 1 :] if place == "kernel" else []
+    assert list(found) == [*names[: moves + 1], *behind]
+    assert set(found.values()) == {"another frame on the stack"}
+
+
 # ---- the mirror cases: an NMI inside the others' handlers
 
 

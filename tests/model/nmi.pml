@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The life of an NMI on one core, step by step, with machine checks and interrupts at every
- * boundary: N3 to N6, E6 and E8. A step is named after the assembly label that it begins at or
- * follows, and its comment says which instruction does it, as `label: words in it`; test_model.py finds
- * each in the kernel, in this order. What C does belongs to the `call`.
+ * boundary, and breakpoints in an NMI's handler: N3 to N6, E6 and E8. A step is named after the
+ * assembly label that it begins at or follows, and its comment says which instruction does it, as
+ * `label: words in it`; test_model.py finds each in the kernel, in this order. What C does belongs
+ * to the `call`.
  *
  * What must hold is asserted where it matters: where a user instruction retires, where `hlt` goes
  * to sleep, and where an NMI's frame is written. Holes for the test to find: -DHOLE_WINDOW,
- * -DHOLE_IDLE, -DHOLE_UNMASK, -DHOLE_WIPE, -DHOLE_DRAIN.
+ * -DHOLE_IDLE, -DHOLE_UNMASK, -DHOLE_UNMASK_BP, -DHOLE_MASKED, -DHOLE_DISTRUST, -DHOLE_WIPE,
+ * -DHOLE_DRAIN.
  */
 
 #ifndef NMIS
@@ -18,6 +20,9 @@
 #endif
 #ifndef IRQS
 #define IRQS 2
+#endif
+#ifndef BREAKPOINTS
+#define BREAKPOINTS 1
 #endif
 
 mtype = {
@@ -32,7 +37,8 @@ mtype = {
     idle, idle_check, idle_state, idle_sti, idle_hlt, idle_pending, idle_interrupted,
     ist_user, ist_user_leave, ist_user_open,
     entry_ist, entry_ist_call, entry_ist_out, entry_ist_leave,
-    mcheck_entry, mcheck_call, mcheck_leave, nested_return
+    mcheck_entry, mcheck_call, mcheck_leave, nested_return,
+    trap_nested, trap_nested_call, trap_return
 };
 
 /* core_state's bytes: the state, as far as it matters here, and the pending bits */
@@ -58,7 +64,8 @@ bool trap_is_mc = false, saved_idle = false;
 /* what came, what was recorded, what was worked on */
 byte nmis = 0, counted = 0, worked = 0;
 byte mcs = 0, mcs_counted = 0, mcs_worked = 0;
-byte irqs = 0;
+byte irqs = 0, breakpoints = 0;
+mtype trap_frame = user;
 
 #define RING3 (pc == user)
 #define IN_SYSRET(p) (p == exit_sysret_check || p == exit_sysret_commit || p == exit_sysret_leave)
@@ -87,8 +94,21 @@ inline interrupted(frame) {
     fi
 }
 
-/* nested_return goes by popfq and lretq where IF was 0 on one of the core's stacks. */
-#define ON_CORE_STACK(p) (p != syscall_entry_0 && p != entry_irq && p != exit_sysret_leave)
+/*
+ * nested_return goes by popfq and lretq where IF was 0 on one of the core's stacks. Below any other
+ * RSP, a user's or one in a TCB, nothing may be written.
+ */
+#define WRITABLE(p) (p != syscall_entry_0 && p != entry_irq && p != exit_sysret_leave && \
+                     p != exit_iret_leave)
+#ifdef HOLE_DISTRUST
+#define ON_CORE_STACK(p) true
+#else
+#define ON_CORE_STACK(p) WRITABLE(p)
+#endif
+
+/* Where NMIs are held back, but for what has come inside. */
+#define IN_NMI(p) (p == entry_ist || p == entry_ist_call || p == entry_ist_out || \
+                   p == entry_ist_leave || ((p == ist_user || p == ist_user_leave) && masked))
 
 active proctype core()
 {
@@ -125,6 +145,11 @@ end:
         :: RING3 -> pc = entry_irq
         :: else -> interrupted(irq_frame); pc = irq_nested
         fi
+    }
+
+    :: d_step { breakpoints < BREAKPOINTS && IN_NMI(pc) -> /* vector_3 */
+        breakpoints++;
+        trap_frame = pc; pc = trap_nested
     }
 
     /* ---- user mode ---- */
@@ -272,7 +297,12 @@ end:
         nmi_if = false; nmi_frame = user
     }
     :: d_step { pc == ist_user -> pc = ist_user_leave }                   /* ist_user: rep movsq */
-    :: d_step { pc == ist_user_leave -> masked = false; pc = ist_user_open } /* ist_user: iretq */
+    :: d_step { pc == ist_user_leave ->                                   /* ist_user: iretq */
+#ifndef HOLE_MASKED
+        masked = false;
+#endif
+        pc = ist_user_open
+    }
     :: d_step { pc == ist_user_open -> pc = trap_user }                   /* ist_user_open: jmp */
 
     /* ---- #MC in ring 0, also in the middle of an NMI's handler: nmi.S ---- */
@@ -295,12 +325,23 @@ end:
         masked = false;
 #else
         if
-        :: !mc_if[depth] && ON_CORE_STACK(mc_frame[depth]) -> skip
+        :: !mc_if[depth] && ON_CORE_STACK(mc_frame[depth]) -> assert(WRITABLE(mc_frame[depth]))
         :: else -> masked = false
         fi;
 #endif
         iflag = mc_if[depth]; pc = mc_frame[depth];
         mc_if[depth] = false; mc_frame[depth] = user
+    }
+
+    /* ---- a breakpoint in an NMI's handler, on its stack: common.S, nmi.S ---- */
+
+    :: d_step { pc == trap_nested -> nest++; pc = trap_nested_call }      /* trap_nested: inc byte */
+    :: d_step { pc == trap_nested_call -> nest--; pc = trap_return }      /* trap_nested: call */
+    :: d_step { pc == trap_return ->                                      /* nested_return: lretq */
+#ifdef HOLE_UNMASK_BP
+        masked = false;
+#endif
+        pc = trap_frame; trap_frame = user
     }
     od
 }

@@ -17,7 +17,7 @@ from onestack.elf import Image, Instruction, Symbol
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parents[1]
 MODEL = HERE / "nmi.pml"
-HOLES = ("WINDOW", "IDLE", "UNMASK", "WIPE", "DRAIN")
+HOLES = ("WINDOW", "IDLE", "UNMASK", "UNMASK_BP", "MASKED", "DISTRUST", "WIPE", "DRAIN")
 STEP = re.compile(r"/\* (?P<label>[a-z]\w*): (?P<words>[a-z][a-z ]*) \*/")
 WINDOW = re.compile(r"#define IN_\w+\(p\) \((?P<steps>.*)\)")
 SECTION = "/* ----"

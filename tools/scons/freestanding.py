@@ -57,7 +57,8 @@ def freestanding(env: Any, *, kernel: bool) -> None:
             CPPPATH=[env.Dir("$VARIANT/gen")],
             CPPDEFINES={
                 "CONFIG_DEBUG": int(env["debug"]),
-                "CONFIG_NMI_IST": int(env["nmi"] == "ist"),
+                "CONFIG_NMI_IST": int(env["nmi"] != "rsp0"),
+                "CONFIG_NMI_MOVE": int(env["nmi"] == "move"),
             },
         )
     if env["debug"]:

@@ -65,8 +65,7 @@ ist_common:
         je      mcheck_leave
         POP_REGS
         add     $8, %rsp
-        IST_GIVE %rsp, IST_CORE(STACK_NMI)
-        iretq
+        NMI_LEAVE
 END entry_ist
 
 /*
@@ -98,6 +97,12 @@ ENTRY ist_user
         mov     $FRAME_SIZE / 8, %ecx
         rep movsq
         RESET_STACK %rbp
+#if CONFIG_NMI_MOVE
+        cmpl    $VECTOR_NMI, FRAME_VECTOR(%rbx)
+        jne     1f
+        addq    $IST_STEP, CORE_IST(IST_NMI)(%rbp)
+1:
+#endif
         mov     %r12, %dr7
         mov     %rsp, %rax
         push    $0
@@ -162,6 +167,11 @@ END mcheck_leave
  * leaves NMIs as they are.
  */
 ENTRY nested_return
+#if CONFIG_NMI_MOVE
+        POP_REGS
+        add     $8, %rsp
+        iretq
+#endif
 #if !CONFIG_NMI_IST
         /* nmi=rsp0 is wrong by its stack alone: what comes as an exception leaves as an NMI. */
         cmpl    $VECTOR_NMI, FRAME_VECTOR(%rsp)

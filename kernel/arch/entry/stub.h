@@ -112,4 +112,35 @@
         VECTOR_STACK_GIVE \base, \offset
 .endm
 
+/*
+ * What comes inside an NMI's handler has room from here to NMI_LEAVE, which goes back to ring 0; RSP
+ * stands below the five words that the CPU has pushed. With nmi=move, the runner-up (ADR 100), the
+ * NMI's own entry moves too, so exceptions inside may return by IRET and let the next NMI in a step
+ * further down. Where that is on its stack is then not fixed, so it takes a few instructions to
+ * find the core; while they run the next NMI falls onto a frame in use.
+ */
+.macro NMI_ENTER
+#if CONFIG_NMI_MOVE
+        push    %rax
+        CORE_BY_STACK %rax
+        subq    $IST_STEP, CORE_IST(IST_NMI)(%rax)
+        IST_TAKE %rax
+        pop     %rax
+#else
+        IST_TAKE %rsp, IST_CORE(STACK_NMI)
+#endif
+.endm
+.macro NMI_LEAVE
+#if CONFIG_NMI_MOVE
+        push    %rax
+        CORE_BY_STACK %rax
+        IST_GIVE %rax
+        addq    $IST_STEP, CORE_IST(IST_NMI)(%rax)
+        pop     %rax
+#else
+        IST_GIVE %rsp, IST_CORE(STACK_NMI)
+#endif
+        iretq
+.endm
+
 #endif

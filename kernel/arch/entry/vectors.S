@@ -36,7 +36,11 @@ vector_\n:
 /* See entry_ist. */
 .macro TRAP_IST n, stack
         STUB_BEGIN \n
+    .if \n == VECTOR_NMI
+        NMI_ENTER
+    .else
         IST_TAKE %rsp, IST_CORE(\stack)
+    .endif
         push    $0
         movl    $\n, 4(%rsp)
         jmp     entry_ist
