@@ -428,11 +428,11 @@ bool ipc_ask_to_leave(struct thread *thread, uint8_t wish)
 void ipc_let_go(struct core *core, struct thread *driver)
 {
     struct thread *peer = driver->flags & THREAD_FLAG_DRIVES ? (struct thread *)PEER(driver) : NULL;
-    uint8_t wish = peer ? __atomic_load_n(&peer->claimed, __ATOMIC_ACQUIRE) & CLAIM_WISHES : 0;
+    uint8_t claim = peer ? __atomic_load_n(&peer->claimed, __ATOMIC_ACQUIRE) : 0;
 
-    if (wish == CLAIM_CANCEL || wish == CLAIM_LATE) {
+    if (claim & (CLAIM_CANCEL | CLAIM_LATE)) {
         lose_peer(core, driver, peer, E_CANCELED);
-        thread_wait_failed(core, peer, wish == CLAIM_LATE ? E_TIMEOUT : E_CANCELED);
+        thread_wait_failed(core, peer, claim & CLAIM_CANCEL ? E_CANCELED : E_TIMEOUT);
     }
 }
 

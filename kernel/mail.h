@@ -17,12 +17,11 @@
 #define MAIL_ARRIVE  16u /* it lives here from now on; thread->core is set */
 #define MAIL_LEAVE   32u /* it drives a long copy; its partner wants to leave (thread->claimed) */
 
-/* thread.claimed; 0: by nobody */
+/* thread.claimed, a bit each; 0: by nobody */
 #define CLAIM_HELD     1 /* somebody finishes its wait */
-#define CLAIM_CANCEL   2 /* and its own core wants it out of a long copy, with E_CANCELED */
-#define CLAIM_LATE     3 /* the same, with E_TIMEOUT */
-#define CLAIM_WISHES   3
-#define CLAIM_PRIORITY 4 /* a bit: its priority has changed, and is to be set when the claim ends */
+#define CLAIM_CANCEL   2 /* its own core wants it out of a long copy, with E_CANCELED */
+#define CLAIM_LATE     4 /* the same, with E_TIMEOUT */
+#define CLAIM_PRIORITY 8 /* its priority has changed, and is to be set when the claim ends */
 
 /* Ask it of the thread's core, whichever that is when the message gets there. Any context but NMI. */
 void mail_post(struct thread *thread, uint32_t message);

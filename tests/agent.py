@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 
@@ -65,12 +66,21 @@ class Twin:
 
 
 class Agent:
-    """A session. Worker 0 is the agent itself, whose calls must not block."""
+    """A session. Worker 0 is the agent itself, whose calls must not block.
+
+    On a machine with several cores the agent stays on core 0, and those whom it makes live on the
+    others in turn.
+    """
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
+        self.cores = machine.spec.cores
         self.threads: dict[int, int] = {}  # by worker: our handle of its thread
         self.space, self.thread, self.quota = self.own(0)
+        self.at_first = self.free()
+        self._homes = itertools.cycle(range(1, self.cores) or [0])
+        if self.cores > 1:
+            self.make("thread_set_affinity", self.thread, 0)
 
     def ask(self, line: str) -> str:
         """Send a line; what is answered, without its mark. AgentError if that is an error."""
@@ -149,19 +159,49 @@ class Agent:
         """Write a word; False if the access faults."""
         return self._done(f"poke {worker} {address} {value}").value == 0
 
-    def worker(self, priority: int, ceiling: int) -> int:
+    def worker(self, priority: int, ceiling: int, core: int | None = None) -> int:
         """A new worker in the agent's space: its number."""
         number, thread = (int(n, 0) for n in self.ask(f"worker {priority} {ceiling}").split())
         self.threads[number] = thread
+        self._place(number, core)
         return number
 
-    def twin(self, priority: int, ceiling: int) -> Twin:
+    def twin(self, priority: int, ceiling: int, core: int | None = None) -> Twin:
         """A new worker in a space of its own."""
-        return Twin(*(int(n, 0) for n in self.ask(f"twin {priority} {ceiling}").split()))
+        twin = Twin(*(int(n, 0) for n in self.ask(f"twin {priority} {ceiling}").split()))
+        self._place(twin.number, core)
+        return twin
+
+    def _place(self, worker: int, core: int | None) -> None:
+        if self.cores > 1:
+            home = next(self._homes) if core is None else core
+            if self.ask(f"place {worker} {home}") != "0":
+                raise AgentError(f"worker {worker} cannot live on core {home}")
+
+    def home(self, thread: int) -> None:
+        """Give a thread that has not begun a core: another than the agent's if there is one."""
+        if self.cores > 1:
+            self.make("thread_set_affinity", thread, next(self._homes))
+
+    def hold(self, worker: int) -> int:
+        """Its next job does not begin before the word at the returned address is cleared."""
+        return int(self.ask(f"hold {worker}"), 0)
+
+    def settle(self, thread: int) -> bool:
+        """Let a thread on another core run until it blocks or gets no time; False: it runs on."""
+        return self.cores == 1 or self.ask(f"settle {thread}") == "1"
 
     def drop(self, worker: int) -> None:
         """End a worker."""
         self.ask(f"drop {worker}")
+
+    def has_back(self, wanted: int) -> bool:
+        """Whether its account soon has so many bytes: other cores have to pass a clean point."""
+        for _ in range(100 if self.cores > 1 else 1):
+            if self.free() == wanted:
+                return True
+            self.start("sleep", 1_000_000)
+        return False
 
     def free(self, quota: int | None = None) -> int:
         """Bytes left in an account (the agent's own)."""

@@ -29,7 +29,7 @@ def agent(machine: Machine, request: pytest.FixtureRequest) -> Iterator[Agent]:
     before = agent.free()
     yield agent
     if not has_failed(request):
-        assert agent.free() == before, "the test has not given back what it took"
+        assert agent.has_back(before), "the test has not given back what it took"
 
 
 @pytest.fixture

@@ -54,6 +54,7 @@ class Victim:
         for memory in (text, data):  # the space owns what it consists of
             assert agent.call("cap_move", memory, space) == 0
         thread = agent.make("thread_create", agent.quota, space, priority << 8 | priority)
+        agent.home(thread)
         return cls(agent, space, thread, page)
 
     def start(self, argument: int = DATA) -> None:
@@ -61,6 +62,7 @@ class Victim:
         rsp = DATA + PAGE
         assert self.agent.call("thread_start", self.thread, CODE, rsp, argument) == 0
         self.agent.call("yield")
+        self.agent.settle(self.thread)
 
     def info(self) -> Info:
         return self.page.info(self.thread)

@@ -53,6 +53,33 @@ def guest_of() -> GuestOf:
     return make
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker."""
+    config.addinivalue_line(
+        "markers",
+        "cores(*counts): once on a machine with so many cores, for each of the numbers",
+    )
+
+
+@pytest.fixture(scope="module")
+def cores(request: pytest.FixtureRequest) -> int:
+    """How many cores the machine of this round has."""
+    return int(request.param)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test marked `cores(1, 2)` becomes two."""
+    mark = metafunc.definition.get_closest_marker("cores")
+    if mark is None:
+        return
+    metafunc.fixturenames.append("cores")
+    rounds = [
+        pytest.param(count, marks=pytest.mark.machine(cores=count), id=f"{count}-cores")
+        for count in mark.args
+    ]
+    metafunc.parametrize("cores", rounds, indirect=True, scope="module")
+
+
 @pytest.fixture(scope="session")
 def toy_images() -> Images:
     return Images.load(TOY)

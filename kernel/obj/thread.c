@@ -206,6 +206,7 @@ bool thread_quit(struct core *core, struct thread *self, struct thread *thread)
     }
     if (!thread_leave_wait(core, thread)) {
         ipc_ask_to_leave(thread, CLAIM_CANCEL);
+        __builtin_ia32_pause();
         return false; /* the other core's mail is on its way */
     }
     if (thread == self) {

@@ -14,7 +14,10 @@ from abi import SYSCALLS
 from agent import READY, Agent
 from agent_support import ALL, PAGE, READ, SPOT, E, R, T, done, give, has_failed
 
-pytestmark = pytest.mark.machine(append="run=agent", ready=READY, shared=True)
+pytestmark = [
+    pytest.mark.machine(append="run=agent", ready=READY, shared=True),
+    pytest.mark.cores(1, 2, 4),
+]
 
 Keep = Callable[[int], int]
 

@@ -25,7 +25,10 @@ from agent_support import (
 )
 from agent_victim import CODE, DATA, LOAD, LOOP, STORE, SYSCALL, UD2, Victim, load_number
 
-pytestmark = pytest.mark.machine(append="run=agent", ready=READY, shared=True)
+pytestmark = [
+    pytest.mark.machine(append="run=agent", ready=READY, shared=True),
+    pytest.mark.cores(1, 2, 4),
+]
 
 Keep = Callable[[int], int]
 Build = Callable[..., Victim]

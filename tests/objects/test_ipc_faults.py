@@ -25,7 +25,10 @@ from agent_support import (
     wait_done,
 )
 
-pytestmark = pytest.mark.machine(append="run=agent", ready=READY, shared=True)
+pytestmark = [
+    pytest.mark.machine(append="run=agent", ready=READY, shared=True),
+    pytest.mark.cores(1, 2, 4),
+]
 
 Keep = Callable[[int], int]
 Worker = Callable[..., int]

@@ -15,7 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from onestack.machine import Machine
 
-pytestmark = pytest.mark.machine(append="run=agent", ready=READY, shared=True)
+pytestmark = [
+    pytest.mark.machine(append="run=agent", ready=READY, shared=True),
+    pytest.mark.cores(1, 2, 4),
+]
 
 MOSTLY = st.sampled_from([True, True, True, False])
 PRIORITIES = st.sampled_from([140, 150, 150, 160, 170])
@@ -348,7 +351,7 @@ class Meetings(RuleBasedStateMachine):
         handles += [reply.handle for reply in self.replies]
         for handle in handles:
             assert self.agent.call("cap_delete", handle) == 0
-        assert self.agent.free() == self.before
+        assert self.agent.has_back(self.before)
 
 
 def run(machine: Machine, examples: int, *, phases: set[Phase]) -> None:

@@ -9,7 +9,10 @@ import pytest
 from agent import READY, Agent
 from agent_support import ALL, INFO_NOTIFIED, MS, E, R, done, give, spawn, wait_done
 
-pytestmark = pytest.mark.machine(append="run=agent", ready=READY, shared=True)
+pytestmark = [
+    pytest.mark.machine(append="run=agent", ready=READY, shared=True),
+    pytest.mark.cores(1, 2, 4),
+]
 
 Keep = Callable[[int], int]
 Worker = Callable[..., int]

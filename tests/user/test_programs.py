@@ -19,6 +19,9 @@ VARIANTS: dict[str, dict[str, object]] = {
     **{path.stem: {"entry": path.stem} for path in MODELS.glob("*.h") if path.stem != "stub"},
     "debug": {"debug": True},
     "clang": {"toolchain": "clang"},
+    "2-cores": {"cores": 2},
+    "2-cores-icount": {"cores": 2, "icount": 0},
+    "4-cores": {"cores": 4},
 }
 
 

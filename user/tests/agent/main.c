@@ -17,6 +17,10 @@
  *   own K                         words: its space, thread, quota, and what it has of interrupt
  *                                 lines, I/O ports and device memory, as it names them
  *   poll K                        has it come back?
+ *   place K CORE                  it lives there from its next job on         = 0
+ *   hold K                        its next job waits until the word at the answered address is
+ *                                 cleared, by somebody outside                = ADDRESS
+ *   settle THREAD                 wait until a thread blocks or gets no time  = 1, or 0: it runs on
  *   quit STATUS
  *
  * Numbers are decimal or 0x. Handles are those of the worker's own space. sys, ipc, peek, poke, own
@@ -303,6 +307,18 @@ static void do_create(bool twin, char **words, int count)
     }
 }
 
+static void do_place(struct worker *worker, char **words, int count)
+{
+    uint64_t core;
+
+    if (count < 1 || !parse_number(words[0], &core)) {
+        complain("not a number");
+        return;
+    }
+    worker->away = true; /* whatever core is ours */
+    printf("= %ld\n", sys_thread_set_affinity(worker_thread(worker), core).value);
+}
+
 static void do_with_worker(char **words, int count)
 {
     uint64_t k;
@@ -311,12 +327,20 @@ static void do_with_worker(char **words, int count)
     if (job == NULL) {
         complain("no such worker or command");
     } else if (strcmp(words[0], "poll") == 0) {
+        if (k != 0) {
+            worker_settle(&workers[k]);
+        }
         report(job);
     } else if (strcmp(words[0], "drop") == 0 && k != 0) {
         worker_drop(&workers[k]);
         printf("= 0\n");
     } else if (job->kind != JOB_NONE) {
         complain("it is blocked");
+    } else if (strcmp(words[0], "place") == 0 && k != 0) {
+        do_place(&workers[k], words + 2, count - 2);
+    } else if (strcmp(words[0], "hold") == 0 && k != 0) {
+        job->held = HOLD_NEXT;
+        printf("= 0x%lx\n", (uint64_t)&job->held);
     } else if (strcmp(words[0], "sys") == 0) {
         do_sys(k, job, words + 2, count - 2);
     } else if (strcmp(words[0], "ipc") == 0) {
@@ -368,6 +392,8 @@ static bool obey(char **words, int count, int *status)
         do_create(false, words, count);
     } else if (strcmp(words[0], "twin") == 0) {
         do_create(true, words, count);
+    } else if (strcmp(words[0], "settle") == 0 && count > 1 && parse_number(words[1], &number)) {
+        printf("= %d\n", thread_settle(number, NULL));
     } else {
         do_with_worker(words, count);
     }

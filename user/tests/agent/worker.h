@@ -15,9 +15,13 @@
 
 enum job_kind { JOB_NONE, JOB_SYSCALL, JOB_IPC, JOB_PEEK, JOB_POKE, JOB_OWN };
 
+/* Whose HOLD_HERE is cleared from outside goes on. */
+enum hold { HOLD_NOT, HOLD_NEXT, HOLD_HERE };
+
 /* One for each worker, mapped in its space and in the agent's at the same address. */
 struct job {
     volatile enum job_kind kind; /* JOB_NONE: done, or never asked */
+    volatile uint32_t held;      /* enum hold: the next job waits before it begins */
     cap_t notification;          /* wakes the worker; a handle of its space */
     uint64_t number;             /* of the system call */
     uint64_t arguments[JOB_ARGUMENTS];
@@ -34,6 +38,7 @@ struct job {
 
 struct worker {
     bool used, twin;
+    bool away; /* it lives on a core that is not ours: it runs beside us */
     struct region region;
     struct job *job;
     cap_t notification; /* ours */
@@ -47,9 +52,16 @@ extern struct worker workers[WORKERS];
 int64_t worker_create(uint64_t priority, bool twin);
 /* What it is busy with runs on until it blocks or is done; a worker is above the agent. */
 void worker_hand_over(struct worker *worker);
+/* For one that is away: wait until it blocks, is done, or gets no time at all. */
+void worker_settle(const struct worker *worker);
+/* The same for any thread, which may have a job; false: it runs on and on. */
+bool thread_settle(cap_t thread, const struct job *job);
+cap_t worker_thread(const struct worker *worker);
 /* End it, drop what it had. */
 void worker_drop(struct worker *worker);
 /* Do the job, here and now. */
 void job_run(struct job *job);
+/* Workers come by here when their job is done: a place for harnesses to stop at. */
+void job_finished(void);
 
 #endif
