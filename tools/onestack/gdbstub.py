@@ -402,13 +402,13 @@ class GdbStub:
         self._go(b"vCont;s:%x%s" % (cpu + 1, b";c" if others else b""))
         return self.wait_stop(deadline, "end of a single step")
 
-    def cont(self) -> None:
-        """Let all CPUs run, at once, from where they are.
+    def cont(self, cpu: int | None = None) -> None:
+        """Let all CPUs run, at once, from where they are; or one, while the others stand still.
 
         A breakpoint at the current instruction stops the guest again without executing it:
         see step_over().
         """
-        self._go(b"c")
+        self._go(b"c" if cpu is None else b"vCont;c:%x" % (cpu + 1))
 
     def step_over(self, cpu: int = 0, deadline: Deadline | float = REPLY_TIMEOUT) -> Stop:
         """Execute one instruction of a CPU even if there is a breakpoint on it."""

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+"""What a core remembers of a page table goes when another core changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from agent import READY, Agent
+from agent_support import PAGE, READ, SPOT, WRITE, has_failed
+
+from onestack.elf import Images
+from onestack.machine import Machine
+from onestack.patch import PatchFault
+
+pytestmark = [
+    pytest.mark.machine(append="run=agent", ready=READY, shared=True),
+    pytest.mark.cores(2, 4),
+]
+MARK = 0x600D
+Change = Callable[[Agent, int], object]
+
+
+@pytest.fixture
+def remembered(agent: Agent, request: pytest.FixtureRequest) -> Iterator[tuple[int, list[int]]]:
+    """A page, and workers on all other cores that have just written it."""
+    memory = agent.make("memory_create", agent.quota, PAGE)
+    assert agent.call("map", agent.space, memory, SPOT | READ | WRITE, PAGE, 0) == 0
+    workers = [agent.worker(150, 150, core) for core in range(1, agent.cores)]
+    for worker in workers:
+        assert agent.poke(SPOT, MARK, worker=worker)
+    yield memory, workers
+    if not has_failed(request):
+        agent.call("cap_delete", memory)
+        for worker in workers:
+            agent.drop(worker)
+
+
+CHANGES: dict[str, tuple[Change, bool]] = {
+    "unmap": (lambda agent, _: agent.call("unmap", agent.space, SPOT, PAGE), False),
+    "delete": (lambda agent, memory: agent.call("cap_delete", memory), False),
+    "protect": (
+        lambda agent, _: agent.call("protect", agent.space, SPOT, PAGE, READ),
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_no_core_remembers_it(agent: Agent, remembered: tuple[int, list[int]], change: str) -> None:
+    memory, workers = remembered
+    act, readable = CHANGES[change]
+    assert act(agent, memory) == 0
+    for worker in workers:
+        assert not agent.poke(SPOT, 1, worker=worker)
+        assert agent.peek(SPOT, worker=worker) == (MARK if readable else None)
+
+
+def test_a_change_by_another_core_reaches_the_agent_s(
+    agent: Agent, remembered: tuple[int, list[int]]
+) -> None:
+    _, workers = remembered
+    assert agent.peek(SPOT) == MARK
+    assert agent.call("unmap", agent.space, SPOT, PAGE, worker=workers[-1]) == 0
+    assert agent.peek(SPOT) is None
+
+
+def shootdown_that_forgets_nothing(images: Images) -> PatchFault:
+    """The other core answers, and has done nothing."""
+    kernel = images.images[0]
+    event = kernel.symbol("tlb_shootdown_event")
+    code = kernel.disassemble(event.address, event.address + event.size)
+    at = next(one.address for one in code if one.mnemonic == "call")
+    return PatchFault("missing shootdown", f"{at:#x}", b"", expect="call")
+
+
+@pytest.mark.machine(shared=False)
+@pytest.mark.cores(2)
+def test_a_missing_shootdown_is_found(machine: Machine, images: Images) -> None:
+    """The stale translation is there to be seen: the page can be written after it was unmapped."""
+    agent = Agent(machine)
+    memory = agent.make("memory_create", agent.quota, PAGE)
+    assert agent.call("map", agent.space, memory, SPOT | READ | WRITE, PAGE, 0) == 0
+    worker = agent.worker(150, 150, 1)
+    assert agent.poke(SPOT, MARK, worker=worker)
+    machine.pause()
+    shootdown_that_forgets_nothing(images).apply(machine, images)
+    machine.resume()
+    assert agent.call("unmap", agent.space, SPOT, PAGE) == 0
+    assert agent.peek(SPOT) is None, "its own core forgets"
+    assert agent.peek(SPOT, worker=worker) == MARK
