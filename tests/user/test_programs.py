@@ -20,7 +20,6 @@ VARIANTS: dict[str, dict[str, object]] = {
     "debug": {"debug": True},
     "clang": {"toolchain": "clang"},
     "2-cores": {"cores": 2},
-    "2-cores-icount": {"cores": 2, "icount": 0},
     "4-cores": {"cores": 4},
 }
 
