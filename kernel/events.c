@@ -5,6 +5,7 @@
 #include "kernel/arch/cpu.h"
 #include "kernel/arch/entry.h"
 #include "kernel/arch/mcheck.h"
+#include "kernel/debug/dump.h"
 #include "kernel/grace.h"
 #include "kernel/ipc.h"
 #include "kernel/mail.h"
@@ -33,12 +34,14 @@ static void drain_nmi(struct core *core)
     uint64_t external = __atomic_load_n(&core->nmi_external, __ATOMIC_RELAXED);
     uint32_t reasons = __atomic_exchange_n(&core->nmi_pending_reasons, 0, __ATOMIC_RELAXED);
 
-    (void)reasons;
     if (external != core->nmi_external_worked) {
         uint64_t news = external - core->nmi_external_worked;
 
         core->nmi_external_worked = external;
         irq_nmi_event(core, news);
+    }
+    if (reasons & NMI_REASON_DUMP) {
+        dump_print(core);
     }
     core->nmi_worked = count;
 }
@@ -47,6 +50,8 @@ static void drain_nmi(struct core *core)
 static __attribute__((noinline)) void drain(struct core *core)
 {
     uint8_t pending = __atomic_exchange_n(&core->pending, 0, __ATOMIC_RELAXED);
+
+    core->rounds++;
 
     if (pending & CORE_PENDING_NMI) {
         drain_nmi(core);

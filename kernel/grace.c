@@ -21,7 +21,7 @@ static void ring(const struct core *core)
 {
     uint64_t flags = irq_save();
 
-    lapic_send((uint8_t)core->lapic_id, VECTOR_RESCHEDULE);
+    lapic_send((uint8_t)core->shared.lapic_id, VECTOR_RESCHEDULE);
     irq_restore(flags);
 }
 
@@ -36,12 +36,12 @@ static void start_batch(struct core *core)
 
     core->batch = core->garbage;
     core->garbage = (struct garbage){NULL, NULL};
-    __atomic_store_n(&core->grace_waiting, others, __ATOMIC_RELEASE);
+    __atomic_store_n(&core->shared.grace_waiting, others, __ATOMIC_RELEASE);
     while (others) {
         struct core *other = core_at((unsigned)__builtin_ctzll(others));
 
         others &= others - 1;
-        __atomic_fetch_or(&other->grace_from, bit(core), __ATOMIC_ACQ_REL);
+        __atomic_fetch_or(&other->shared.grace_from, bit(core), __ATOMIC_ACQ_REL);
         ring(other);
     }
 }
@@ -114,13 +114,13 @@ bool grace_hold_slot(struct core *core, struct cap *slot)
 
 static void answer(struct core *core)
 {
-    uint64_t from = __atomic_exchange_n(&core->grace_from, 0, __ATOMIC_ACQ_REL);
+    uint64_t from = __atomic_exchange_n(&core->shared.grace_from, 0, __ATOMIC_ACQ_REL);
 
     while (from) {
         struct core *other = core_at((unsigned)__builtin_ctzll(from));
 
         from &= from - 1;
-        if (__atomic_and_fetch(&other->grace_waiting, ~bit(core), __ATOMIC_ACQ_REL) == 0) {
+        if (__atomic_and_fetch(&other->shared.grace_waiting, ~bit(core), __ATOMIC_ACQ_REL) == 0) {
             ring(other);
         }
     }
@@ -128,7 +128,7 @@ static void answer(struct core *core)
 
 static void collect(struct core *core)
 {
-    if (is_empty(&core->batch) || __atomic_load_n(&core->grace_waiting, __ATOMIC_ACQUIRE) != 0) {
+    if (is_empty(&core->batch) || __atomic_load_n(&core->shared.grace_waiting, __ATOMIC_ACQUIRE) != 0) {
         return;
     }
     free_batch(core);

@@ -15,16 +15,16 @@
 /* Into the box; who finds it empty rings. */
 static void push(struct core *core, struct thread *thread)
 {
-    struct thread *first = __atomic_load_n(&core->mail, __ATOMIC_RELAXED);
+    struct thread *first = __atomic_load_n(&core->shared.mail, __ATOMIC_RELAXED);
 
     do {
         thread->mail_next = first;
-    } while (!__atomic_compare_exchange_n(&core->mail, &first, thread, true, __ATOMIC_ACQ_REL,
+    } while (!__atomic_compare_exchange_n(&core->shared.mail, &first, thread, true, __ATOMIC_ACQ_REL,
                                           __ATOMIC_RELAXED));
     if (!first) {
         uint64_t flags = irq_save();
 
-        lapic_send((uint8_t)core->lapic_id, VECTOR_RESCHEDULE);
+        lapic_send((uint8_t)core->shared.lapic_id, VECTOR_RESCHEDULE);
         irq_restore(flags);
     }
 }
@@ -109,7 +109,7 @@ static void read_one(struct core *core, struct thread *thread)
 /* In the order of posting; a box is a stack, so it is turned over first. */
 void mail_event(struct core *core)
 {
-    struct thread *thread = __atomic_exchange_n(&core->mail, NULL, __ATOMIC_ACQ_REL);
+    struct thread *thread = __atomic_exchange_n(&core->shared.mail, NULL, __ATOMIC_ACQ_REL);
     struct thread *first = NULL;
 
     while (thread) {

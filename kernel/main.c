@@ -14,6 +14,7 @@
 #include "kernel/debug/panic.h"
 #include "kernel/debug/print.h"
 #include "kernel/debug/trace.h"
+#include "kernel/debug/watchdog.h"
 #include "kernel/mm/boot_image.h"
 #include "kernel/mm/init.h"
 #include "kernel/obj/irq.h"
@@ -40,13 +41,14 @@ static void core_up(struct core *core)
     fpu_init(core);
     mcheck_init(core);
     lapic_init(smp_acpi_core(core->id));
-    core->lapic_id = lapic_id();
+    core->shared.lapic_id = lapic_id();
     smp_set_online(core->id);
 }
 
 _Noreturn void core_start(unsigned id)
 {
     core_up(core_at(id));
+    watchdog_event(core_at(id));
     cpu_sti();
     ret_to_user();
 }
@@ -78,7 +80,9 @@ static void start(struct core *core)
     }
     sched_set_timeslice(option_number(boot->cmdline, "timeslice", TIMESLICE_DEFAULT_NS / 1000) *
                         1000);
+    watchdog_set(option_number(boot->cmdline, "watchdog", 0));
     start_others(smp_number);
+    watchdog_event(core);
     ioapic_init(&acpi);
     irq_init(&acpi);
     problem = boot_image_start(core, boot, &acpi.power);

@@ -4,6 +4,7 @@
 #include "kernel/abi/error.h"
 #include "kernel/arch/clock.h"
 #include "kernel/debug/panic.h"
+#include "kernel/debug/watchdog.h"
 #include "kernel/ipc.h"
 #include "kernel/mail.h"
 #include "kernel/obj/endpoint.h"
@@ -176,6 +177,7 @@ void timer_event(struct core *core)
         work += expire(core, thread) ? 4 : 1;
     }
     wheel_arm(core);
+    watchdog_event(core);
 }
 
 void timer_program(struct core *core, uint64_t when)

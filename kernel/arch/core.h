@@ -13,6 +13,10 @@
 
 #define PRIORITY_COUNT 256
 
+/* A line goes to one core at a time: what different cores write lies on different ones. */
+#define CACHE_LINE    64
+#define CACHE_ALIGNED __attribute__((aligned(CACHE_LINE)))
+
 struct run_queue {
     struct thread *head, *tail;
 };
@@ -25,6 +29,20 @@ struct timer_wheel {
     uint64_t occupied[WHEEL_LEVELS];
     struct thread *slots[WHEEL_LEVELS][WHEEL_SLOTS];
     struct thread *due; /* of the slot whose tick has come, those that have not had their turn */
+};
+
+/*
+ * Where a core was when an NMI asked it. Written by its handler, printed by another core. The calls are
+ * return addresses on its kernel stack, the newest first.
+ */
+#define SNAPSHOT_CALLS 16
+struct snapshot {
+    uint32_t number; /* of the request that it answers, written last; 0: none yet */
+    uint8_t nest, state, pending, call_count;
+    struct thread *thread; /* current, or the core's dummy */
+    uint64_t cr3;
+    struct frame registers;
+    uint64_t calls[SNAPSHOT_CALLS];
 };
 
 struct garbage {
@@ -53,7 +71,6 @@ struct core {
     /* events that were recorded and not yet worked on (E6) */
     uint64_t irq_pending[4];      /* one bit a vector */
     uint32_t nmi_pending_reasons; /* moved out of nmi_reasons by the handler; see trap.c */
-    uint32_t nmi_reasons;         /* set by the sender, any core, before it sends (N7) */
     uint64_t irq_count;           /* interrupts recorded, */
     uint64_t irq_nested;          /* and those among them that struck the kernel */
     uint64_t breakpoints;         /* int3 in ring 0: the harness plants them */
@@ -61,44 +78,60 @@ struct core {
     uint64_t nmi_worked;          /* worked on at the outermost level */
     uint64_t nmi_external;        /* of those taken, without a reason */
     uint64_t nmi_external_worked;
+    uint64_t rounds;           /* of work on what was pending, at the outermost level's end */
     struct mcheck_log *mcheck; /* banks as they were (mcheck.c) */
-    struct thread *mail;       /* lock-free stack of threads with a message; others push (mail.c) */
-
-    /* TLB shootdown (arch/tlb.c): this core's request, and whose requests it has yet to serve */
-    struct {
-        uint64_t cr3, address, pages;
-        uint64_t waiting; /* bit n: core n has not done it yet; each clears its own */
-    } shootdown;
-    uint64_t shootdown_from; /* bit n: core n asks; others set it */
 
     /* what waits until no core can be looking at it any more (grace.c) */
     struct garbage garbage; /* since the last batch */
     struct garbage batch;
-    uint64_t grace_held;    /* how many have ever waited, */
-    uint64_t grace_freed;   /* and how many of them do no more; others read both */
-    uint64_t grace_waiting; /* bit n: core n has not yet been at its outermost level's end */
-    uint64_t grace_from;    /* bit n: core n asks; others set it */
+    uint64_t grace_held;  /* how many have ever waited, */
+    uint64_t grace_freed; /* and how many of them do no more; others read both */
+
+    /* the watchdog, of a neighbour (debug/watchdog.c) */
+    uint64_t watch_due;    /* TSC of the next look */
+    uint64_t watch_rounds; /* what its `rounds` were when it was asked to do one */
+    bool watch_asked, watch_told;
+
+    struct snapshot snapshot; /* where an NMI with a reason found this core (debug/report.c) */
 
     /* scheduler (sched.c) */
     struct thread *top; /* above all that stand in queues, and in none itself; or NULL */
     uint64_t ready[PRIORITY_COUNT / 64]; /* bit p: queue p is not empty */
-    int32_t ready_top; /* the highest priority that is ready, `top` included; -1 = none */
-    int32_t queue_top; /* the highest in the queues */
-    uint32_t lapic_id;
+    int32_t ready_top;    /* the highest priority that is ready, `top` included; -1 = none */
+    int32_t queue_top;    /* the highest in the queues */
     uint64_t switched_in; /* TSC when the current thread was switched in */
     uint64_t slice_end;   /* TSC when the current thread's slice is over */
     uint64_t timer_armed; /* TSC that the one-shot timer is set to, ~0 = off */
     uint64_t idle_time;   /* TSC ticks in idle */
 
-    struct tss tss;
+    /* What other cores write: on lines of its own, so that they do not take away those above. */
+    struct {
+        struct thread *mail;  /* lock-free stack of threads with a message; others push (mail.c) */
+        uint32_t nmi_reasons; /* set by the sender, before it sends (N7) */
+        uint32_t lapic_id;    /* others read it to send */
+        uint64_t shootdown_from; /* bit n: core n asks (arch/tlb.c) */
+        uint64_t grace_from;     /* bit n: core n asks */
+        uint64_t grace_waiting;  /* bit n: core n has not yet been at its outermost level's end */
+    } shared CACHE_ALIGNED;
+    struct {
+        uint64_t cr3, address, pages; /* this core's request */
+        uint64_t waiting;             /* bit n: core n has not done it yet; each clears its own */
+    } shootdown CACHE_ALIGNED;
+
+    struct tss tss CACHE_ALIGNED;
     uint64_t gdt[GDT_ENTRIES] __attribute__((aligned(16)));
 
     /* RSP0 points at its save area in idle and after the running thread has ended (E2). */
-    struct thread dummy __attribute__((aligned(64)));
+    struct thread dummy CACHE_ALIGNED;
     struct run_queue queues[PRIORITY_COUNT];
     struct timer_wheel wheel;
-} __attribute__((aligned(64)));
+} CACHE_ALIGNED;
 
+_Static_assert(sizeof(((struct core *)0)->shared) <= CACHE_LINE, "one line goes to who sends");
+_Static_assert(offsetof(struct core, shared) % CACHE_LINE == 0 &&
+                   offsetof(struct core, shootdown) % CACHE_LINE == 0 &&
+                   offsetof(struct core, tss) % CACHE_LINE == 0,
+               "nothing of this core's own lies on a line that others write");
 _Static_assert(sizeof(struct core) <= CORE_STRUCT_SIZE, "layout.h reserves this much");
 _Static_assert((offsetof(struct core, tss) + offsetof(struct tss, rsp0)) % 8 == 0,
                "RSP0 is stored by one instruction while an NMI may read it");

@@ -63,7 +63,8 @@ void ktrap_kernel(struct core *core, unsigned trapno, uint32_t errcode, struct f
                   uint64_t cr2, unsigned state);
 /* NMI, #MC, #DB, #DF from ring 0: IF=0, on the vector's own stack, no lock, no print (N2). `dr7` is
  * what DR7 was; it is 0 meanwhile. */
-void kist_kernel(struct core *core, struct frame *regs, unsigned vector, uint64_t dr7);
+void kist_kernel(struct core *core, struct frame *regs, unsigned vector, uint64_t dr7,
+                 unsigned state);
 /* IF=1, empty stack. Returns one of the three labels above. */
 void *core_exit(struct core *core);
 void continuation_run(struct core *core);

@@ -110,6 +110,15 @@ void lapic_send_nmi(uint8_t to)
     send(to, LAPIC_ICR_NMI);
 }
 
+void lapic_send_nmi_inside(uint8_t to)
+{
+    uint32_t high = lapic_read(LAPIC_ICR_HIGH);
+
+    lapic_send_nmi(to);
+    wait_sent();
+    lapic_write(LAPIC_ICR_HIGH, high);
+}
+
 void lapic_send_init(uint8_t to)
 {
     send(to, LAPIC_ICR_INIT);

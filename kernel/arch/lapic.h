@@ -85,6 +85,8 @@ const struct acpi_core *lapic_find_core(const struct acpi_info *acpi, uint8_t id
 void lapic_send(uint8_t to, uint8_t vector);
 void lapic_send_nmi(uint8_t to);
 void lapic_send_init(uint8_t to);
+/* In NMI context: as lapic_send_nmi(), and an IPI that was interrupted between its halves stays whole. */
+void lapic_send_nmi_inside(uint8_t to);
 
 /* To all other cores, whether the MADT lists them or not. */
 void lapic_broadcast_nmi(void);

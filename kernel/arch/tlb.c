@@ -39,9 +39,9 @@ static void ask(const struct core *core, unsigned id)
     struct core *other = core_at(id);
     uint64_t flags;
 
-    __atomic_fetch_or(&other->shootdown_from, 1ULL << core->id, __ATOMIC_ACQ_REL);
+    __atomic_fetch_or(&other->shared.shootdown_from, 1ULL << core->id, __ATOMIC_ACQ_REL);
     flags = irq_save();
-    lapic_send((uint8_t)other->lapic_id, VECTOR_SHOOTDOWN);
+    lapic_send((uint8_t)other->shared.lapic_id, VECTOR_SHOOTDOWN);
     irq_restore(flags);
 }
 
@@ -67,7 +67,7 @@ static void shoot(struct core *core, uint64_t others, uint64_t cr3, uint64_t add
 
 void tlb_shootdown_event(struct core *core)
 {
-    uint64_t from = __atomic_exchange_n(&core->shootdown_from, 0, __ATOMIC_ACQ_REL);
+    uint64_t from = __atomic_exchange_n(&core->shared.shootdown_from, 0, __ATOMIC_ACQ_REL);
 
     while (from) {
         struct core *other = core_at((unsigned)__builtin_ctzll(from));

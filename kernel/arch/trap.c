@@ -7,7 +7,9 @@
 #include "kernel/arch/mcheck.h"
 #include "kernel/arch/paging.h"
 #include "kernel/arch/vectors.h"
+#include "kernel/debug/dump.h"
 #include "kernel/debug/panic.h"
+#include "kernel/debug/report.h"
 #include "kernel/events.h"
 #include "kernel/fault.h"
 #include "kernel/obj/irq.h"
@@ -71,16 +73,20 @@ static void count(uint64_t *counter)
 }
 
 /* In NMI context or as an ordinary entry: one more NMI, with what its senders said (N7). */
-static void nmi_record(struct core *core)
+static void nmi_record(struct core *core, const struct frame *regs, unsigned nest, unsigned state)
 {
-    uint32_t reasons = __atomic_exchange_n(&core->nmi_reasons, 0, __ATOMIC_RELAXED);
+    uint32_t reasons = __atomic_exchange_n(&core->shared.nmi_reasons, 0, __ATOMIC_RELAXED);
 
     if (reasons & NMI_REASON_STOP) {
-        panic_stop_here(core);
+        panic_stop_here(core, regs, nest, state);
     }
     count(&core->nmi_count);
     if (reasons == 0) {
         count(&core->nmi_external);
+        reasons = dump_begin(core);
+    }
+    if (reasons) {
+        snapshot_take(core, regs, nest, state);
     }
     __asm__ volatile("orl %1, %0" : "+m"(core->nmi_pending_reasons) : "r"(reasons));
     core_set_pending(core, CORE_PENDING_NMI);
@@ -104,11 +110,12 @@ static void debug_record(struct core *core, struct frame *regs, uint64_t dr7)
     core->breakpoints++;
 }
 
-void kist_kernel(struct core *core, struct frame *regs, unsigned vector, uint64_t dr7)
+void kist_kernel(struct core *core, struct frame *regs, unsigned vector, uint64_t dr7,
+                 unsigned state)
 {
     switch (vector) {
     case VECTOR_NMI:
-        nmi_record(core);
+        nmi_record(core, regs, core->nest - 1u, state);
         restart_exit(core, regs);
         break;
     case VECTOR_MC:
@@ -130,7 +137,7 @@ void ktrap_user(struct core *core, unsigned trapno, uint32_t errcode, struct fra
 
     switch (trapno) {
     case VECTOR_NMI:
-        nmi_record(core);
+        nmi_record(core, regs, 0, CORE_ST_USER);
         break;
     case VECTOR_MC:
         mcheck_record(core, regs);
@@ -155,7 +162,7 @@ void ktrap_kernel(struct core *core, unsigned trapno, uint32_t errcode, struct f
 {
     switch (trapno) {
     case VECTOR_NMI: /* nmi=rsp0 */
-        kist_kernel(core, regs, trapno, 0);
+        kist_kernel(core, regs, trapno, 0, state);
         return;
     case VECTOR_BP:
         core->breakpoints++;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The end. Stops the other cores by NMI, prints registers, core state and a backtrace with names,
- * and exits with EXIT_PANIC. The first line begins with `panic: `, the last is `panic: end`.
+ * The end. Stops the other cores by NMI, prints registers, core state and a backtrace with names of
+ * each, with trace=1 the last events too, and exits with EXIT_PANIC. The first line begins with `panic: `, the last is `panic: end`.
  */
 #ifndef ONESTACK_DEBUG_PANIC_H
 #define ONESTACK_DEBUG_PANIC_H
@@ -14,8 +14,9 @@ _Noreturn void panic_trap(struct core *core, unsigned trapno, uint32_t errcode,
                           const struct frame *regs, uint64_t cr2, unsigned state);
 /* From #DF: tells a stack that ran into its guard page from the rest. */
 _Noreturn void panic_double_fault(struct core *core, const struct frame *regs);
-/* NMI context: another core panicked. */
-_Noreturn void panic_stop_here(struct core *core);
+/* NMI context: another core panicked. `nest` and `state` are the interrupted code's. */
+_Noreturn void panic_stop_here(struct core *core, const struct frame *regs, unsigned nest,
+                               unsigned state);
 
 #if CONFIG_DEBUG
 #define KASSERT(condition)                                              \

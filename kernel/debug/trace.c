@@ -4,6 +4,8 @@
 #include "kernel/abi/trace.h"
 #include "kernel/arch/clock.h"
 #include "kernel/arch/entry.h"
+#include "kernel/debug/print.h"
+#include "kernel/debug/report.h"
 #include "kernel/lib/string.h"
 #include "kernel/mm/kmem.h"
 #include "kernel/obj/quota.h"
@@ -91,10 +93,11 @@ static void traced_ktrap_kernel(struct core *core, unsigned trapno, uint32_t err
     record(core, TRACE_RETURN, trapno, 0);
 }
 
-static void traced_kist_kernel(struct core *core, struct frame *regs, unsigned vector, uint64_t dr7)
+static void traced_kist_kernel(struct core *core, struct frame *regs, unsigned vector, uint64_t dr7,
+                               unsigned state)
 {
     record(core, TRACE_IST, vector, regs->rip);
-    kist_kernel(core, regs, vector, dr7);
+    kist_kernel(core, regs, vector, dr7, state);
     record(core, TRACE_RETURN, vector, 0);
 }
 
@@ -111,6 +114,29 @@ void trace_leave(struct core *core)
         record(core, TRACE_IDLE, 0, 0);
     } else {
         record(core, TRACE_EXIT, 0, thread->frame.rip);
+    }
+}
+
+/* ---- a panic's last words ---- */
+
+static const char *const kind_names[] = {"none", "syscall", "irq",  "trap",
+                                         "ist",  "return",  "exit", "idle"};
+
+void trace_print(const struct core *core, unsigned most)
+{
+    const struct trace_ring *ring = trace_rings[core->id];
+    uint64_t next = ring ? ring->next : 0, now = clock_now();
+
+    if (!ring) {
+        return;
+    }
+    for (uint64_t i = next > most ? next - most : 0; i < next; i++) {
+        const struct trace_record *r = &ring->record[i % RING_RECORDS];
+        unsigned kind = r->kind < sizeof(kind_names) / sizeof(kind_names[0]) ? r->kind : 0;
+
+        kprintf("  trace core %u: %lu ns ago %s %u %p nest %u state %s thread %p\n", core->id,
+                clock_to_ns(now - r->time), kind_names[kind], r->what, (void *)r->value, r->nest,
+                state_name(r->state), (void *)r->thread);
     }
 }
 

@@ -17,6 +17,9 @@ bool trace_init(bool wanted);
 /* A ring for a core that is being made; none if there is no memory, and then it is not traced. */
 void trace_core_init(struct core *core);
 
+/* The core's last events, `most` of them; it has stopped, or is this one. Nothing without a ring. */
+void trace_print(const struct core *core, unsigned most);
+
 /* From trace_hooks.S; IF=0. */
 void trace_call(struct core *core, unsigned number, uint64_t argument);
 void trace_leave(struct core *core);

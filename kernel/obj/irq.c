@@ -170,7 +170,7 @@ static int connect(struct core *core, unsigned number)
         return E_BUSY;
     }
     flags = irq_save();
-    ioapic_route(&line->wiring, line->vector, (uint8_t)core->lapic_id);
+    ioapic_route(&line->wiring, line->vector, (uint8_t)core->shared.lapic_id);
     ioapic_unmask(line->wiring.gsi);
     irq_restore(flags);
     return E_OK;
@@ -188,7 +188,7 @@ static void disconnect(unsigned number)
     if (core_here()->id != IOAPIC_CORE) {
         __atomic_fetch_or(&unroute[number / 64], 1ULL << number % 64, __ATOMIC_ACQ_REL);
         flags = irq_save();
-        lapic_send((uint8_t)core_at(IOAPIC_CORE)->lapic_id, VECTOR_RESCHEDULE);
+        lapic_send((uint8_t)core_at(IOAPIC_CORE)->shared.lapic_id, VECTOR_RESCHEDULE);
         irq_restore(flags);
         return;
     }

@@ -74,7 +74,7 @@ TAKES: dict[str, dict[int, tuple[str, str, bool]]] = {
 }
 # By hand below, or in test_hardware.py: any type will do, or the agent's one will not.
 ELSEWHERE = {"cap_delete", "cap_info", "quota_info", "reply", "range_slice"}
-ELSEWHERE |= {"irq_bind", "irq_ack", "ioports_read", "ioports_write", "panic"}
+ELSEWHERE |= {"irq_bind", "irq_ack", "ioports_read", "ioports_write", "panic", "nmi_dump"}
 NO_CAPABILITY = {"null", "yield", "sleep", "clock", "thread_set_handler", "handler_return"}
 NO_CAPABILITY |= {"kernel_info"}
 IPC = {"call", "reply_receive", "send", "receive"}

@@ -47,11 +47,22 @@ def load(folder: Path, sources: list[str]) -> ctypes.CDLL:
     (folder / "entry_model.h").write_text('#include "kernel/arch/entry/tcb.h"\n')
     shim = Path(__file__).with_name("cap_host.c").read_text()
     lib = build(folder, sources, shim)
-    lib.call.argtypes = [ctypes.c_uint, ctypes.c_uint, U64, U64, U64, U64, ctypes.c_bool]
+    lib.call.argtypes = [
+        ctypes.c_uint,
+        ctypes.c_uint,
+        U64,
+        U64,
+        U64,
+        U64,
+        ctypes.c_bool,
+    ]
     lib.call.restype = lib.create.restype = lib.look.restype = ctypes.c_int64
     lib.second.restype = lib.space_cap.restype = lib.figure.restype = U64
     lib.start.argtypes = [ctypes.c_uint, ctypes.c_uint, ctypes.c_bool]
-    lib.slot_of.argtypes, lib.slot_of.restype = [ctypes.c_uint, U64], ctypes.POINTER(Slot)
+    lib.slot_of.argtypes, lib.slot_of.restype = (
+        [ctypes.c_uint, U64],
+        ctypes.POINTER(Slot),
+    )
     lib.look.argtypes = [ctypes.c_uint, U64, *[ctypes.c_void_p] * 3]
     lib.tree.argtypes = [*[ctypes.c_void_p] * 4, ctypes.c_int]
     return lib
@@ -209,7 +220,11 @@ class Caps(RuleBasedStateMachine):
     def look(self, space: int, handle: int) -> tuple[int, int, int, int]:
         badge, rights, address = U64(), U64(), ctypes.c_void_p()
         kind = self.lib.look(
-            space, handle, ctypes.byref(badge), ctypes.byref(rights), ctypes.byref(address)
+            space,
+            handle,
+            ctypes.byref(badge),
+            ctypes.byref(rights),
+            ctypes.byref(address),
         )
         return int(kind), badge.value, rights.value, address.value or 0
 
@@ -389,7 +404,10 @@ PLANTED = {
         "derive_first(parent ? &parent->child : &object->caps",
         "derive_first(&object->caps",
     ),
-    "rights": ("cap->rights = rights;", "cap->rights = parent ? parent->rights : rights;"),
+    "rights": (
+        "cap->rights = rights;",
+        "cap->rights = parent ? parent->rights : rights;",
+    ),
     "filled too soon": ("!grace_hold_slot(core_here(), cap)", "true"),
     "deaf": ("--((struct endpoint *)object)->receive_caps == 0", "false"),
 }

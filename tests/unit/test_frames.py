@@ -218,7 +218,9 @@ class Machine(RuleBasedStateMachine):
                 self.lib.kmem_free(self.lib.account(owner), at, size)
             else:
                 self.lib.frame_free(
-                    self.lib.account(owner), at - self.base, (size // PAGE).bit_length() - 1
+                    self.lib.account(owner),
+                    at - self.base,
+                    (size // PAGE).bit_length() - 1,
                 )
         self.adds_up()
         largest = [self.lib.frame_alloc(self.lib.account(0), 9) for _ in range(2)]
@@ -228,7 +230,8 @@ class Machine(RuleBasedStateMachine):
 def test_allocator_against_model(kernel: ctypes.CDLL) -> None:
     Machine.lib = kernel
     run_state_machine_as_test(
-        Machine, settings=settings(max_examples=60, stateful_step_count=30, deadline=None)
+        Machine,
+        settings=settings(max_examples=60, stateful_step_count=30, deadline=None),
     )
 
 

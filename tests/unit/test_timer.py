@@ -32,6 +32,8 @@ static struct core core;
 static struct thread threads[400];
 static uint64_t now, armed;
 void panic(const char *format, ...) { (void)format; abort(); }
+void watchdog_event(struct core *core);
+void watchdog_event(struct core *core) { (void)core; }
 struct clock machine_clock;
 uint64_t host_memory;
 uint64_t host_now(void) { return now; }

@@ -151,6 +151,9 @@ static void serve(uint64_t info, uint32_t badge, const struct words *words)
         end_machine((enum power)words->word[0]);
         answer(E_DEAD);
         break;
+    case INIT_NMI_DUMP:
+        answer(sys_nmi_dump(own.grants[GRANT_IOPORTS], words->word[0]).value);
+        break;
     default:
         answer(E_INVAL);
     }

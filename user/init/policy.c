@@ -21,6 +21,7 @@ static const struct policy policies[] = {
     {"busy", 100, 180, 16 * MIB, HARDWARE, ALL_PORTS, ALL_LINES},
     {"leak", 100, 180, 32 * MIB, HARDWARE, ALL_PORTS, ALL_LINES},
     {"sweep", 100, 180, 32 * MIB, HARDWARE, ALL_PORTS, ALL_LINES},
+    {"stuck", 150, 180, 16 * MIB, GRANT_BIT(GRANT_IOPORTS), 0, 0x10000, 0, 0},
 };
 
 static const struct policy common = {NULL, 100, 180, 32 * MIB, 0, 0, 0, 0, 0};

@@ -13,9 +13,10 @@
 struct policy {
     const char *name;
     uint8_t priority, ceiling;
-    uint64_t quota;       /* bytes of kernel memory, that of its pages included */
-    uint32_t grants;      /* GRANT_BIT()s */
-    uint16_t port, ports; /* the range for GRANT_IOPORTS */
+    uint64_t quota;  /* bytes of kernel memory, that of its pages included */
+    uint32_t grants; /* GRANT_BIT()s */
+    uint16_t port;   /* the range for GRANT_IOPORTS */
+    uint32_t ports;
     uint16_t line, lines; /* the range for GRANT_IRQS */
 };
 

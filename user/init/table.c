@@ -68,8 +68,8 @@ static uint64_t quota_for(const struct policy *policy)
     return policy->quota != MOST_OF_IT ? policy->quota : sys_quota_info(own.quota).second / 8 * 7;
 }
 
-static int64_t grant_range(struct process *process, enum grant grant, uint16_t first,
-                           uint16_t count)
+static int64_t grant_range(struct process *process, enum grant grant, uint32_t first,
+                           uint32_t count)
 {
     struct result slice = sys_range_slice(own.grants[grant], first, count);
 

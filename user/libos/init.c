@@ -62,3 +62,8 @@ int64_t init_power(enum power power)
 {
     return simple_request(INIT_POWER, power);
 }
+
+int64_t init_nmi_dump(bool on)
+{
+    return simple_request(INIT_NMI_DUMP, on);
+}

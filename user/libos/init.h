@@ -8,17 +8,27 @@
  *   INIT_SPAWN                      strings, name first   0 the new process's number
  *   INIT_WAIT   0 process                                 0 its status, when it has ended
  *   INIT_END    0 process                                 0
- *   INIT_LIST   0 index                                   0 process (or E_INVAL: no more), 1 CPU
- * time in ns, 2 priority, 3-5 name INIT_POWER  0 enum power                              (no
- * answer, or an error)
+ *   INIT_LIST   0 index                                   0 process (or E_INVAL: no more),
+ *                                                         1 CPU time in ns, 2 priority, 3-5 name
+ *   INIT_POWER  0 enum power                              (no answer, or an error)
+ *   INIT_NMI_DUMP  0 on or off                            0
  */
 #ifndef ONESTACK_LIBOS_INIT_H
 #define ONESTACK_LIBOS_INIT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum init_label { INIT_EXIT = 1, INIT_SPAWN, INIT_WAIT, INIT_END, INIT_LIST, INIT_POWER };
+enum init_label {
+    INIT_EXIT = 1,
+    INIT_SPAWN,
+    INIT_WAIT,
+    INIT_END,
+    INIT_LIST,
+    INIT_POWER,
+    INIT_NMI_DUMP
+};
 
 enum power { POWER_OFF, POWER_OFF_FAILED, POWER_RESET, POWER_PANIC };
 
@@ -44,5 +54,7 @@ int64_t init_end(uint32_t process);
 /* The index-th process; E_INVAL past the last. */
 int64_t init_list(uint32_t index, struct process_row *row);
 int64_t init_power(enum power power);
+/* From now on (or no more) the NMI button has each core's state printed. */
+int64_t init_nmi_dump(bool on);
 
 #endif

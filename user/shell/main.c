@@ -71,8 +71,16 @@ static void do_free(int argc, char **argv)
 
 static void do_nmi(int argc, char **argv)
 {
-    (void)argc;
-    (void)argv;
+    if (argc > 1) {
+        bool on = strcmp(argv[1], "dump") == 0;
+
+        if (!on && strcmp(argv[1], "quiet") != 0) {
+            printf("usage: nmi [dump|quiet]\n");
+        } else {
+            printf("nmi %s: %s\n", argv[1], error_name(init_nmi_dump(on)));
+        }
+        return;
+    }
     for (uint64_t core = 0; core < info(KINFO_CORES, 0); core++) {
         printf("core %lu: %lu nmis, %lu worked on\n", core, info(KINFO_NMI_COUNT, core),
                info(KINFO_NMI_WORKED, core));
@@ -185,7 +193,8 @@ static const struct command commands[] = {
     {"irq", "", "interrupts taken", do_irq},
     {"mce", "", "machine checks taken, and the last one of each core", do_mce},
     {"mem", "", "the same as free", do_free},
-    {"nmi", "", "NMIs taken and worked on", do_nmi},
+    {"nmi", "[dump|quiet]",
+     "NMIs taken and worked on; an external one prints each core's state, or not", do_nmi},
     {"panic", "", "stop the kernel, with its report", do_panic},
     {"poweroff", "", "switch the machine off", do_poweroff},
     {"ps", "", "the processes", do_ps},

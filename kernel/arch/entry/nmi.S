@@ -53,6 +53,7 @@ ist_common:
         mov     %rsp, %rsi
         mov     FRAME_VECTOR(%rsp), %edx
         mov     %r12, %rcx
+        mov     %ebx, %r8d
         sub     $8, %rsp
         call    kist_kernel
         add     $8, %rsp

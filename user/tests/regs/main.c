@@ -181,6 +181,7 @@ static void try_hardware(void)
         CALL("ioports_write", ioports_write, ANY_RESULT, ports, 0x80, 1, 0),
         CALL("irq_bind", irq_bind, ANY_RESULT, line, notification, 8),
         CALL("irq_ack", irq_ack, ANY_RESULT, line),
+        CALL("nmi_dump", nmi_dump, ANY_RESULT, ports, 0),
         CALL("irq_bind, to nothing", irq_bind, ANY_RESULT, line, 0),
     };
 

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+#include "kernel/debug/dump.h"
+
+#include "kernel/arch/clock.h"
+#include "kernel/arch/lapic.h"
+#include "kernel/arch/smp.h"
+#include "kernel/debug/print.h"
+#include "kernel/debug/report.h"
+#include "kernel/events.h"
+#include "kernel/obj/range.h"
+#include "kernel/syscall.h"
+
+#define BETWEEN_NS 1000000000ULL
+
+enum phase { DISARMED, ARMED, ASKED, PRINTING };
+static uint32_t phase; /* ARMED to ASKED in NMI context */
+static uint32_t number;
+static uint64_t earliest; /* TSC: not before that */
+static bool stay_armed;
+
+static bool step(enum phase from, enum phase to)
+{
+    uint32_t expected = from;
+
+    return __atomic_compare_exchange_n(&phase, &expected, to, false, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_RELAXED);
+}
+
+uint32_t dump_begin(const struct core *core)
+{
+    uint64_t others = smp_online() & ~(1ULL << core->id);
+
+    if (__atomic_load_n(&phase, __ATOMIC_RELAXED) != ARMED || clock_now() < earliest ||
+        !step(ARMED, ASKED)) {
+        return 0;
+    }
+    number = snapshot_request();
+    for (; others; others &= others - 1) {
+        struct core *other = core_at((unsigned)__builtin_ctzll(others));
+
+        __atomic_fetch_or(&other->shared.nmi_reasons, NMI_REASON_DUMP, __ATOMIC_ACQ_REL);
+        lapic_send_nmi_inside((uint8_t)other->shared.lapic_id);
+    }
+    return NMI_REASON_DUMP;
+}
+
+void dump_print(const struct core *core)
+{
+    uint64_t cores = smp_online();
+
+    if (!step(ASKED, PRINTING)) {
+        return;
+    }
+    kprintf("nmi: where each core was, told by core %u\n", core->id);
+    for (; cores; cores &= cores - 1) {
+        const struct core *other = core_at((unsigned)__builtin_ctzll(cores));
+
+        if (snapshot_wait(other, number)) {
+            print_snapshot(other);
+        } else {
+            kprintf("  core %u does not answer an NMI\n", other->id);
+        }
+    }
+    kprintf("nmi: end\n");
+    earliest = clock_now() + clock_from_ns(BETWEEN_NS);
+    step(PRINTING, __atomic_load_n(&stay_armed, __ATOMIC_RELAXED) ? ARMED : DISARMED);
+}
+
+int64_t sys_nmi_dump(struct core *core, struct thread *self)
+{
+    const struct cap *cap = cap_find(self->space, ARG0(self), RIGHT_IOPORTS_ACCESS);
+    bool wanted = ARG1(self) != 0;
+
+    (void)core;
+    if (!cap) {
+        return cap_error(self->space, ARG0(self), OBJ_IOPORTS);
+    }
+    if (!range_holds(cap_range(cap), 0, IOPORT_COUNT)) {
+        return E_RIGHTS;
+    }
+    __atomic_store_n(&stay_armed, wanted, __ATOMIC_RELAXED);
+    step(wanted ? DISARMED : ARMED, wanted ? ARMED : DISARMED);
+    return E_OK;
+}
