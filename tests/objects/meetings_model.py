@@ -18,7 +18,7 @@ NO_WORDS: Words = (0, 0, 0, 0, 0, 0)
 
 @dataclass(frozen=True)
 class News:
-    """How a call ends: rax, and rdx and the six words if it is one that brings such."""
+    """How a call ends: rax, and rdx and the words if it brings such; of bits, only the first."""
 
     value: int
     second: int | None = None
@@ -173,7 +173,7 @@ class Thread:
     def receive_next(self, endpoint: Endpoint, wait: bool) -> News | None:
         if self.bound and self.bound.bits:
             bits, self.bound.bits = self.bound.bits, 0
-            return News(INFO_NOTIFIED, 0, (bits, *NO_WORDS[1:]))
+            return News(INFO_NOTIFIED, 0, (bits,))
         sender = endpoint.senders.pop()
         if sender:
             called = sender.calls
@@ -263,7 +263,7 @@ def signal(notification: Notification, bits: int) -> None:
         waiter.wake(News(0, notification.bits))
     elif receiver and receiver.place and receiver.place.receives:
         receiver.place.leave(receiver)
-        receiver.wake(News(INFO_NOTIFIED, 0, (notification.bits, *NO_WORDS[1:])))
+        receiver.wake(News(INFO_NOTIFIED, 0, (notification.bits,)))
     else:
         return
     notification.bits = 0
