@@ -20,6 +20,7 @@
 
 #include <stddef.h>
 
+#include "kernel/abi/error.h"
 #include "kernel/arch/layout.h"
 #include "kernel/obj/object.h"
 #include "kernel/obj/space.h"
@@ -108,6 +109,11 @@ static inline void *cap_object(const struct space *space, cap_t handle, uint32_t
 
 /* Why cap_find said no: E_BADCAP, or E_RIGHTS where the type is right. */
 int cap_error(const struct space *space, cap_t handle, enum object_type type);
+/* The same of one that was found, and lacks a right: all of them if it is just being deleted. */
+static inline int cap_refusal(const struct cap *cap)
+{
+    return cap->rights ? E_RIGHTS : E_BADCAP;
+}
 /* All rights that a capability of this type can have. */
 uint32_t cap_type_rights(enum object_type type);
 

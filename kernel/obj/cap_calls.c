@@ -26,7 +26,7 @@ static int64_t destination(const struct thread *self, const struct cap *cap, cap
     if (!*space) {
         return cap_error(self->space, handle, OBJ_SPACE);
     }
-    return *space == self->space || cap->rights & RIGHT_GRANT ? E_OK : E_RIGHTS;
+    return *space == self->space || cap->rights & RIGHT_GRANT ? E_OK : cap_refusal(cap);
 }
 
 /* The badge of a copy: its own to choose only if the original has none, and where it says nothing else. */
@@ -159,7 +159,7 @@ int64_t sys_cap_revoke(struct core *core, struct thread *self)
         return E_BADCAP;
     }
     if (!(cap->rights & RIGHT_REVOKE)) {
-        return E_RIGHTS;
+        return cap_refusal(cap);
     }
     return work(core, self, revoke_step, revoke_continue);
 }

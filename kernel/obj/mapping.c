@@ -123,7 +123,7 @@ static int64_t check_request(const struct cap *cap, const struct map_request *re
     uint64_t bytes;
 
     if (request->flags & MAP_RIGHTS & ~rights_of(cap)) {
-        return E_RIGHTS;
+        return cap_refusal(cap);
     }
     memory_cap_range(cap, first, &bytes);
     if (request->offset % PAGE_SIZE != 0 || request->offset > bytes ||
