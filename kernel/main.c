@@ -11,6 +11,7 @@
 #include "kernel/arch/paging.h"
 #include "kernel/arch/pic.h"
 #include "kernel/arch/smp.h"
+#include "kernel/debug/lock_check.h"
 #include "kernel/debug/panic.h"
 #include "kernel/debug/print.h"
 #include "kernel/debug/trace.h"
@@ -75,6 +76,7 @@ static void start(struct core *core)
 
     pic_disable();
     core_up(core);
+    lock_check_start();
     if (!clock_init()) {
         boot_refuse("", "no clock to measure the TSC against");
     }

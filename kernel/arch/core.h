@@ -31,6 +31,19 @@ struct timer_wheel {
     struct thread *due; /* of the slot whose tick has come, those that have not had their turn */
 };
 
+/* Debug builds: the locks that a core holds, in the order of taking, and how long one has been held. */
+#define LOCKS_MOST 4
+struct lock_record {
+    struct {
+        const struct lock *lock;
+        uint64_t since; /* TSC */
+    } held[LOCKS_MOST];
+    uint64_t count;
+    uint64_t taken;      /* how many there ever were */
+    uint64_t longest;    /* ticks of the TSC that one was held, */
+    uint64_t longest_at; /* and the code that gave it up */
+};
+
 /*
  * Where a core was when an NMI asked it. Written by its handler, printed by another core. The calls are
  * return addresses on its kernel stack, the newest first.
@@ -93,6 +106,10 @@ struct core {
     bool watch_asked, watch_told;
 
     struct snapshot snapshot; /* where an NMI with a reason found this core (debug/report.c) */
+
+#if CONFIG_DEBUG
+    struct lock_record locks; /* debug/lock_check.c */
+#endif
 
     /* scheduler (sched.c) */
     struct thread *top; /* above all that stand in queues, and in none itself; or NULL */

@@ -127,7 +127,7 @@ const struct mcheck_record *mcheck_last(const struct core *core)
 
 void mcheck_event(struct core *core)
 {
-    static struct lock line; /* one machine check may have struck all cores */
+    static struct lock line = {.rank = RANK_LINE}; /* one machine check may have struck all cores */
     struct mcheck_log *log = core->mcheck;
 
     for (; log->worked < log->count; log->worked++) {

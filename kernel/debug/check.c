@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What a debug build makes sure of at every entry and exit. */
 #include "kernel/arch/entry.h"
+#include "kernel/debug/lock_check.h"
 #include "kernel/debug/panic.h"
 
 #if CONFIG_DEBUG
@@ -31,6 +32,7 @@ void debug_exit_check(void)
     }
     check_canary(entry_current(core));
     check_canary(&core->dummy);
+    lock_check_none(core);
 }
 
 _Noreturn void debug_nest_panic(struct core *core)

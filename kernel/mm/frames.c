@@ -14,7 +14,8 @@
 struct page_frame *frame_table;
 uint32_t frame_count;
 
-static struct lock lock; /* guards all below, and the entries of frames that nobody owns */
+static struct lock lock = {
+    .rank = RANK_FRAMES}; /* guards all below, and the entries of frames that nobody owns */
 static uint32_t free_list[FRAME_ORDERS];
 static uint32_t free_orders; /* bit n: free_list[n] is not empty */
 static uint64_t free_frames;

@@ -7,6 +7,7 @@
 
 struct quota root_quota = {
     .object = {.type = OBJ_QUOTA, .references = 1},
+    .slab_lock = {.rank = RANK_SLABS},
 };
 
 bool quota_charge(struct quota *quota, uint64_t bytes)
@@ -63,6 +64,7 @@ int64_t sys_quota_split(struct core *core, struct thread *self)
     }
     quota->limit = bytes;
     quota->depth = parent->depth + 1;
+    quota->slab_lock.rank = RANK_SLABS;
     return cap_publish(self, &quota->object);
 }
 

@@ -29,6 +29,7 @@ struct space *space_new(struct quota *quota, struct quota *account)
         return NULL;
     }
     space->account = account;
+    space->cap_lock.rank = RANK_CAPS;
     space->cr3 = page_root_create(account);
     if (space->cr3 == 0) {
         space_give_up(space);

@@ -37,7 +37,7 @@ struct space {
     struct object *reap_next;     /* object.h */
     uint32_t cap_used;            /* slots that are not free, those that wait for it included */
     uint32_t cap_cursor;          /* cap_table_empty(): slots below it are done */
-    struct lock cap_lock;         /* guards cap_free, cap_used and growing; the innermost lock */
+    struct lock cap_lock;         /* guards cap_free, cap_used and growing */
 };
 
 _Static_assert(sizeof(struct space) <= 256, "slab size");

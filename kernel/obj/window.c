@@ -21,7 +21,7 @@ _Static_assert(CAP_TABLE_MAX * sizeof(struct cap) <= CAP_WINDOW_SIZE, "a table f
  * Free windows: those never used from `fresh` on, then a chain through the absent entries of the used
  * ones, which hold the next one's number + 1, shifted past the present bit.
  */
-static struct lock lock; /* guards all of them */
+static struct lock lock = {.rank = RANK_WINDOWS}; /* guards all of them */
 static uint64_t fresh, total, chain;
 
 static uint64_t window_address(uint64_t number)

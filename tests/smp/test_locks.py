@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""The debug build's checks of locks: silent in a long run, loud at each planted fault."""
+
+from __future__ import annotations
+
+import pytest
+from abi import TYPES
+from kernel_state import CORE_AREAS
+
+from onestack.elf import Images
+from onestack.machine import Machine
+from onestack.structs import Structs
+
+RET = b"\xc3"
+DONE = r"leak: 2 rounds, 0 bytes of the account, 0 of the machine, 0 wrong"
+
+
+def planted(machine: Machine, images: Images, symbol: str, offset: int, code: bytes) -> str:
+    """The panic that comes of CODE written at SYMBOL."""
+    machine.run_to(images.resolve("kernel_main"))
+    machine.gdb.write(images.resolve(symbol) + offset, code)
+    machine.resume()
+    with machine.console.failure_expected():
+        machine.console.expect(r"panic: [^\n]*", 60.0)
+        return machine.console.after
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.machine(debug=True, cores=2, append="run=leak 2")
+def test_a_run_breaks_no_rule(machine: Machine, images: Images) -> None:
+    """And what it was has been measured: the longest hold."""
+    machine.console.expect(DONE, 180.0)
+    machine.pause()
+    structs = Structs(images.images[0].path)
+
+    def figure(name: str) -> int:
+        at = CORE_AREAS + structs.offset("core", f"locks.{name}")
+        return int.from_bytes(machine.gdb.read(at, 8), "little")
+
+    assert figure("count") == 0
+    assert figure("taken") > 1000
+    assert figure("longest") > 0
+    assert images.image_at(figure("longest_at")) is images.images[0]
+
+
+@pytest.mark.machine(debug=True, append="run=leak 2", paused=True)
+def test_a_planted_inversion_is_found(machine: Machine, images: Images) -> None:
+    """Replies before threads: what saves a reply takes them the other way round."""
+    said = planted(machine, images, "type_ranks", TYPES["REPLY"], b"\1")
+    assert "lock order: " in said
+
+
+@pytest.mark.machine(debug=True, append="run=leak 2", paused=True)
+def test_a_lock_that_is_held_at_an_exit_is_found(machine: Machine, images: Images) -> None:
+    """Nobody notes that locks are given up."""
+    assert "is held" in planted(machine, images, "lock_given", 0, RET)
