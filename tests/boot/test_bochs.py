@@ -9,7 +9,7 @@ import pytest
 
 from onestack.bochs import Bochs, BochsError, BochsSpec
 from onestack.elf import Images
-from onestack.errors import Failure, GuestError, UsageError
+from onestack.errors import DeadlineError, Failure, GuestError, UsageError
 from onestack.machine import BootWay
 from onestack.pytest_plugin import GuestOf
 
@@ -81,3 +81,64 @@ def test_commands_need_a_guest_that_stands_still(iso: Path) -> None:
             bochs.command("r")
         bochs.pause()
         assert "rip:" in bochs.command("r")
+
+
+# The NMI protocol and the machine's state, where TCG's word is not the last.
+
+
+def physical(images: Images, where: str | int) -> int:
+    """Of the kernel's image (kernel/arch/layout.h)."""
+    return images.resolve(where) - 0xFFFFFFFF80000000
+
+
+def find(images: Images, function: str, mnemonic: str) -> int:
+    """The first such instruction of a function of the kernel's."""
+    symbol = images.images[0].symbol(function)
+    code = images.images[0].disassemble(symbol.address, symbol.address + symbol.size)
+    return next(each.address for each in code if each.mnemonic == mnemonic)
+
+
+JNE_SHORT, JMP_SHORT = 0x75, 0xEB
+
+
+def nested_nmis(bochs: Bochs, images: Images, rounds: int, jump: int = JNE_SHORT) -> str:
+    """NMIs with a breakpoint in their handler, each with a second NMI waiting behind that; then
+    what the shell says of them. `jump` is nested_return's first, which chooses the IRET."""
+    bochs.console.expect("onestack> ", 60)
+    bochs.pause()
+    bochs.command(f"setpmem {physical(images, find(images, 'nested_return', 'jne')):#x} 1 {jump}")
+    bochs.command(f"setpmem {physical(images, find(images, 'entry_ist', 'cld')):#x} 1 0xcc")
+    bochs.command(f"lb {images.resolve('trap_nested'):#x}")
+    for _ in range(rounds):
+        bochs.command("take nmi")
+        bochs.resume()
+        assert bochs.wait_end(10) == "magic break"  # at the breakpoint inside the first
+        bochs.command("take nmi")
+        bochs.resume()
+        assert bochs.wait_end(10) == "magic break"  # inside the second
+    bochs.command("d 1")
+    bochs.resume()
+    return bochs.console.run("nmi", "onestack> ", 10)
+
+
+def test_no_frame_is_lost_inside_an_nmi(iso: Path, guest_of: GuestOf) -> None:
+    images = Images.load(*guest_of({}).elfs)
+    with Bochs(BochsSpec(iso)) as bochs:
+        assert nested_nmis(bochs, images, 10) == "core 0: 20 nmis, 20 worked on"
+
+
+def test_a_return_by_iret_inside_an_nmi_is_condemned(iso: Path, guest_of: GuestOf) -> None:
+    """The control: nested_return always goes by IRET, and the first NMI goes back to nowhere."""
+    images = Images.load(*guest_of({}).elfs)
+    with Bochs(BochsSpec(iso)) as bochs, pytest.raises((GuestError, DeadlineError)):
+        nested_nmis(bochs, images, 2, JMP_SHORT)
+
+
+@pytest.mark.parametrize("program", ["regs", "exceptions"])
+def test_machine_state(iso: Path, program: str) -> None:
+    """All registers over all calls; every exception and its error code, a jump to where no address
+    is canonical, frames that must not be believed (E9). Of the CPUs here this one has UMIP."""
+    with Bochs(BochsSpec(iso, cpu="tigerlake")) as bochs:
+        bochs.console.expect("onestack> ", 60)
+        answer = bochs.console.run(f"run {program}", "onestack> ", 100)
+        assert f"{program} ended with 0" in answer, answer
