@@ -12,77 +12,28 @@
 #include "kernel/abi/message.h"
 #include "kernel/abi/syscall.h"
 #include "kernel/arch/cpu.h"
-#include "kernel/obj/cap.h"
-#include "kernel/obj/endpoint.h"
 #include "kernel/obj/notification.h"
+#include "kernel/rendezvous.h"
 #include "kernel/sched.h"
-#include "kernel/switch.h"
-
-/* What a receiver may see of a short message's descriptor: the label, never a negative number. */
-#define SHORT_INFO(info) ((info) & ~(1ULL << 63))
 
 FAST(call)
 {
     struct thread *self = fast_self(save_end), *server;
-    struct endpoint *endpoint;
     struct cap *cap;
 
     if (UNLIKELY((uint32_t)a1 != 0)) {
-        return fast_decline(core, self, SYS_call, a0, a1, a2, a3);
+        return fast_call_bytes(save_end, a0, a1, core, a2, a3);
     }
     cap = cap_find(self->space, a0, RIGHT_ENDPOINT_CALL);
-    if (UNLIKELY(!cap)) {
-        goto decline;
+    server = cap ? take_receiver(core, (struct endpoint *)cap->object) : NULL;
+    if (UNLIKELY(!server)) {
+        /* without INFO_EXTRA the other arguments do not count */
+        return fast_decline(core, self, SYS_call, a0, a1, 0, 0);
     }
-    endpoint = (struct endpoint *)cap->object;
-    if (UNLIKELY(!lock_try(&endpoint->object.lock))) {
-        goto decline;
-    }
-    server = endpoint->receivers.head;
-    if (UNLIKELY(!server || !ready_here(core, server))) {
-        lock_release(&endpoint->object.lock);
-        goto decline;
-    }
-    wait_queue_pop(&endpoint->receivers);
-    server->waits_on = NULL; /* before another core may look */
-    lock_release(&endpoint->object.lock);
     meet(self, server, THREAD_REPLY);
     self->frame.rdx = 0; /* as a slow partner looks for them: no struct message, no timeout */
     switch_now(core, self, server);
     return (struct fast_result){(int64_t)SHORT_INFO(a1), cap->badge};
-decline: /* without INFO_EXTRA the other arguments do not count */
-    return fast_decline(core, self, SYS_call, a0, a1, 0, 0);
-}
-
-/* All that a sender on another core finds, or writes to, before it can find self. */
-static inline void stand_first(struct endpoint *endpoint, struct thread *self)
-{
-    self->priority = self->base_priority;
-    self->caller = NULL;
-    self->state = THREAD_RECEIVING;
-    self->waits_on = &endpoint->object;
-    self->frame.rdx = 0; /* as above */
-    wait_queue_insert_first(&endpoint->receivers, self);
-}
-
-/* The endpoint that self can go and wait at with nobody before it, locked; or NULL. */
-static inline struct endpoint *empty_endpoint(const struct thread *self, cap_t handle)
-{
-    struct cap *cap = cap_find(self->space, handle, RIGHT_ENDPOINT_RECEIVE);
-    struct endpoint *endpoint;
-
-    if (UNLIKELY(!cap || self->bound || self->saved_callers.head)) {
-        return NULL;
-    }
-    endpoint = (struct endpoint *)cap->object;
-    if (UNLIKELY(!lock_try(&endpoint->object.lock))) {
-        return NULL;
-    }
-    if (UNLIKELY(endpoint->senders.head || endpoint->receivers.head)) {
-        lock_release(&endpoint->object.lock);
-        return NULL;
-    }
-    return endpoint;
 }
 
 /*
@@ -104,6 +55,7 @@ static __attribute__((noinline)) struct fast_result fast_resume(struct frame *sa
     if (UNLIKELY(!endpoint)) {
         goto decline;
     }
+    self->frame.rdx = 0; /* as above */
     stand_first(endpoint, self);
     lock_release(&endpoint->object.lock);
     cpu_sti();
@@ -121,7 +73,7 @@ FAST(reply_receive)
     struct endpoint *endpoint;
 
     if (UNLIKELY((uint32_t)a1 != 0)) {
-        return fast_decline(core, self, SYS_reply_receive, a0, a1, a2, a3);
+        return fast_reply_bytes(save_end, a0, a1, core, a2, a3);
     }
     if (UNLIKELY(!caller || !ready_here(core, caller))) {
         return fast_resume(save_end, a0, a1, core);
@@ -133,6 +85,7 @@ FAST(reply_receive)
     if (UNLIKELY(!endpoint)) {
         goto decline;
     }
+    self->frame.rdx = 0; /* as above */
     stand_first(endpoint, self);
     lock_release(&endpoint->object.lock);
     caller->state = THREAD_READY;

@@ -28,6 +28,10 @@ FAST(signal);
 FAST(yield);
 FAST(unknown);
 
+/* call and reply_receive with a struct message: fastbytes.c. */
+FAST(call_bytes);
+FAST(reply_bytes);
+
 static inline struct thread *fast_self(struct frame *save_end)
 {
     return (struct thread *)((char *)(save_end - 1) - offsetof(struct thread, frame));

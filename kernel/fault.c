@@ -14,8 +14,8 @@
 #include "kernel/obj/memory.h"
 #include "kernel/obj/registers.h"
 #include "kernel/obj/space.h"
+#include "kernel/rendezvous.h"
 #include "kernel/sched.h"
-#include "kernel/switch.h"
 #include "kernel/syscall.h"
 
 /* The System V ABI lets a function use so much below its stack pointer. */
@@ -241,17 +241,11 @@ static enum outcome upcall(struct core *core, struct thread *self, unsigned vect
 static __attribute__((noinline)) void fast_fault(struct core *core, struct thread *self,
                                                  struct endpoint *endpoint)
 {
-    struct thread *handler;
+    struct thread *handler = take_receiver(core, endpoint);
 
-    lock_acquire(&endpoint->object.lock);
-    handler = endpoint->receivers.head;
-    if (UNLIKELY(!handler || !ready_here(core, handler))) {
-        lock_release(&endpoint->object.lock);
+    if (UNLIKELY(!handler)) {
         return;
     }
-    wait_queue_pop(&endpoint->receivers);
-    handler->waits_on = NULL; /* before another core may look */
-    lock_release(&endpoint->object.lock);
     self->flags |= THREAD_FLAG_CALL; /* mark() */
     handler->frame.rax = INFO_FAULT | FAULT_EXCEPTION;
     describe(self, &handler->frame);

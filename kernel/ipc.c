@@ -359,14 +359,11 @@ static void transfer_continue(struct core *core, struct thread *driver)
     }
 }
 
-int64_t ipc_transfer(struct core *core, struct thread *driver, struct thread *from,
-                     struct thread *to)
+/* As the driver of a copy: whatever `peer` waited in, it has been taken out of. */
+static void begin(struct core *core, struct thread *driver, struct thread *from, struct thread *to)
 {
     struct thread *peer = driver == from ? to : from;
 
-    if (!(from->info & INFO_LONG_MASK)) {
-        return arrived(core, driver, from, to);
-    }
     peer->state = THREAD_COPYING;
     peer->server = driver;
     driver->flags |= THREAD_FLAG_DRIVES;
@@ -376,7 +373,23 @@ int64_t ipc_transfer(struct core *core, struct thread *driver, struct thread *fr
     if (peer->priority > driver->priority) {
         thread_inherit(core, driver);
     }
+}
+
+int64_t ipc_transfer(struct core *core, struct thread *driver, struct thread *from,
+                     struct thread *to)
+{
+    if (!(from->info & INFO_LONG_MASK)) {
+        return arrived(core, driver, from, to);
+    }
+    begin(core, driver, from, to);
     return transfer_some(core, driver);
+}
+
+void ipc_transfer_later(struct core *core, struct thread *from, struct thread *to)
+{
+    begin(core, from, from, to);
+    from->continuation = transfer_continue;
+    core_set_pending(core, CORE_PENDING_RESCHED);
 }
 
 /* The driver goes on without its partner; no page that it waits for is wanted any more. */

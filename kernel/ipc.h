@@ -30,6 +30,12 @@ int64_t ipc_transfer(struct core *core, struct thread *driver, struct thread *fr
                      struct thread *to);
 
 /*
+ * The same, of a message with bytes, for a fast way that has come so far and no further: what is pending makes
+ * the exit take the long way, and `from`, the driver, goes on with it there.
+ */
+void ipc_transfer_later(struct core *core, struct thread *from, struct thread *to);
+
+/*
  * `thread` leaves a long copy, as driver or as the other one: the partner's call ends with `error`, also
  * if it waits for a page.
  */

@@ -49,19 +49,4 @@ static inline bool ready_here(const struct core *core, const struct thread *thre
     return thread->core == core && thread->flags == 0;
 }
 
-/*
- * `server`, out of its endpoint's queue and on this core, is the one that self's call or fault has
- * come to. It inherits: nobody is between them.
- */
-static inline void meet(struct thread *self, struct thread *server, enum thread_state state)
-{
-    server->state = THREAD_READY;
-    server->caller = self;
-    self->state = (uint8_t)state;
-    self->server = server;
-    if (UNLIKELY(server->priority < self->priority)) {
-        server->priority = self->priority;
-    }
-}
-
 #endif

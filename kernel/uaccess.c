@@ -45,18 +45,17 @@ void copy_to_user(struct core *core, uint64_t user_to, const void *from, uint64_
     copy(core, (void *)user_to, from, bytes);
 }
 
-/* Outermost level, empty stack, IF=1. `why`: the CPU's error code, core_state above it. */
-static void fault_abandoned(struct core *core, uint64_t address, uint64_t why)
+/* Outermost level, empty stack, IF=1. */
+static void fault_abandoned(struct core *core, uint64_t address, uint64_t error)
 {
     struct thread *self = entry_current(core);
-    bool ipc = why >> 32 == CORE_ST_IPC;
 
-    if (!fault_to_pager(core, self, self->space, address, (uint32_t)why, syscall_restart)) {
-        self->frame.rax = (uint64_t)(ipc ? E_IPCFAULT : E_FAULT);
+    if (!fault_to_pager(core, self, self->space, address, error, syscall_restart)) {
+        self->frame.rax = (uint64_t)E_FAULT;
     }
 }
 
-_Noreturn void uaccess_fault(struct core *core, uint64_t address, uint32_t error, unsigned state)
+_Noreturn void uaccess_fault(struct core *core, uint64_t address, uint32_t error)
 {
-    kernel_abandon(core, fault_abandoned, address, (uint64_t)state << 32 | error);
+    kernel_abandon(core, fault_abandoned, address, error);
 }

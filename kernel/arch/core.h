@@ -12,6 +12,7 @@
 #include "kernel/obj/thread.h"
 
 #define PRIORITY_COUNT 256
+#define CORE_WORDS     15
 
 /* A line goes to one core at a time: what different cores write lies on different ones. */
 #define CACHE_LINE    64
@@ -120,6 +121,8 @@ struct core {
     uint64_t slice_end;   /* TSC when the current thread's slice is over */
     uint64_t timer_armed; /* TSC that the one-shot timer is set to, ~0 = off */
     uint64_t idle_time;   /* TSC ticks in idle */
+
+    uint64_t words[CORE_WORDS]; /* of a message on its way (arch/user_words.h) */
 
     /* What other cores write: on lines of its own, so that they do not take away those above. */
     struct {

@@ -6,6 +6,7 @@
 #include "kernel/arch/lapic.h"
 #include "kernel/arch/mcheck.h"
 #include "kernel/arch/paging.h"
+#include "kernel/arch/user_words.h"
 #include "kernel/arch/vectors.h"
 #include "kernel/debug/dump.h"
 #include "kernel/debug/panic.h"
@@ -16,6 +17,7 @@
 #include "kernel/uaccess.h"
 
 extern const struct restart_window __windows_start[], __windows_end[];
+extern const struct fixup __fixups_start[], __fixups_end[];
 
 void kintr_handler(struct core *core, unsigned inum, unsigned nested)
 {
@@ -157,6 +159,18 @@ void ktrap_user(struct core *core, unsigned trapno, uint32_t errcode, struct fra
     }
 }
 
+/* One of the instructions that may: it goes on elsewhere, with its stack and all registers. */
+static bool fixed_up(struct frame *regs)
+{
+    for (const struct fixup *fixup = __fixups_start; fixup < __fixups_end; fixup++) {
+        if (regs->rip == fixup->at) {
+            regs->rip = fixup->to;
+            return true;
+        }
+    }
+    return false;
+}
+
 void ktrap_kernel(struct core *core, unsigned trapno, uint32_t errcode, struct frame *regs,
                   uint64_t cr2, unsigned state)
 {
@@ -167,11 +181,19 @@ void ktrap_kernel(struct core *core, unsigned trapno, uint32_t errcode, struct f
     case VECTOR_BP:
         core->breakpoints++;
         return;
+    case VECTOR_GP: /* an address that is not canonical */
+        if (state == CORE_ST_IPC && fixed_up(regs)) {
+            return;
+        }
+        break;
     case VECTOR_PF:
+        if (state == CORE_ST_IPC && cr2 < USER_END && fixed_up(regs)) {
+            return;
+        }
         /* The outermost level touched a user page: give up its stack (E6). */
-        if ((state == CORE_ST_PARMCHK || state == CORE_ST_IPC) && cr2 < USER_END &&
-            core->nest == 2 && regs->rflags & RFLAGS_IF) {
-            uaccess_fault(core, cr2, errcode, state);
+        if (state == CORE_ST_PARMCHK && cr2 < USER_END && core->nest == 2 &&
+            regs->rflags & RFLAGS_IF) {
+            uaccess_fault(core, cr2, errcode);
         }
         break;
     default:

@@ -118,12 +118,14 @@ _GROUPS = {
         _call("bad-pointer"),
         _call("map"),
     ),
-    # messages, between two spaces; the second pair is 5,000 bytes each way
+    # messages, between two spaces; the second pair is 5,000 bytes each way, the third 32
     "ipc": (
         _call("call", end="reply"),
         _call("reply", end="call", walk="call"),
         _call("copy", end="copy_back"),
         _call("copy-back", end="copy", walk="copy"),
+        _call("small", end="small_back"),
+        _call("small-back", end="small", walk="small"),
     ),
     # waits, and what ends them; yield is the plain switch to another space
     "wait": (

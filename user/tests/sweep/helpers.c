@@ -20,7 +20,7 @@
 _Static_assert(BIT_NMI == 0 && BIT_IRQ == 1, "enum sweep_bit");
 _Static_assert(offsetof(struct sweep_shared, irqs) == 8, "SHARED_IRQS");
 _Static_assert(offsetof(struct sweep_shared, wakes) == 16, "SHARED_WAKES");
-_Static_assert(INFO_EXTRA == 1 << 28 && COPY_BYTES == 5000, "INFO_EXTRA, COPY_BYTES");
+_Static_assert(INFO_EXTRA == 1 << 28 && COPY_BYTES == 5000 && SMALL_BYTES == 32, "sizes");
 
 cap_t sweep_notification, sweep_endpoint, sweep_nmi_line, sweep_irq_line, sweep_device_line;
 struct sweep_shared *sweep_shared;
@@ -207,14 +207,32 @@ static void copier_main(uint64_t argument)
     (void)argument;
     take_extra(0x700000);
     make_copy_buffers();
-    sweep_copier_loop();
+    sweep_copy_back_loop();
+}
+
+static void small_copier_main(uint64_t argument)
+{
+    (void)argument;
+    take_extra(0x700000);
+    make_copy_buffers();
+    sweep_small_back_loop();
+}
+
+static void start_copier_in(void (*function)(uint64_t))
+{
+    sweep_endpoint = new_endpoint();
+    start_twin(function, PRIORITY_WALKER + 1,
+               (cap_t[EXTRA_COUNT]){[EXTRA_ENDPOINT] = sweep_endpoint});
 }
 
 void start_copier(void)
 {
-    sweep_endpoint = new_endpoint();
-    start_twin(copier_main, PRIORITY_WALKER + 1,
-               (cap_t[EXTRA_COUNT]){[EXTRA_ENDPOINT] = sweep_endpoint});
+    start_copier_in(copier_main);
+}
+
+void start_small_copier(void)
+{
+    start_copier_in(small_copier_main);
 }
 
 static void resumer_main(uint64_t argument)

@@ -76,6 +76,12 @@ static void copier(void)
     make_copy_buffers();
 }
 
+static void small_copier(void)
+{
+    start_small_copier();
+    make_copy_buffers();
+}
+
 /* A thread each round; it runs at once, and to its end. */
 static void young_loop(void)
 {
@@ -164,10 +170,10 @@ static void call_loop(void)
 /* ---- which path ---- */
 
 loop_fn sweep_null_loop, sweep_slow_loop, sweep_yield_loop, sweep_block_loop, sweep_sleep_loop,
-    sweep_call_loop, sweep_copy_loop, sweep_spin_loop, sweep_divide_loop, sweep_debug_loop,
-    sweep_breakpoint_loop, sweep_opcode_loop, sweep_stack_fault_loop, sweep_protection_loop,
-    sweep_software_loop, sweep_page_fault_loop, sweep_post_loop, sweep_info_loop,
-    sweep_bad_pointer_loop, sweep_map_loop, sweep_fault_loop, sweep_nap_loop;
+    sweep_call_loop, sweep_copy_loop, sweep_small_loop, sweep_spin_loop, sweep_divide_loop,
+    sweep_debug_loop, sweep_breakpoint_loop, sweep_opcode_loop, sweep_stack_fault_loop,
+    sweep_protection_loop, sweep_software_loop, sweep_page_fault_loop, sweep_post_loop,
+    sweep_info_loop, sweep_bad_pointer_loop, sweep_map_loop, sweep_fault_loop, sweep_nap_loop;
 
 static const struct {
     const char *name;
@@ -184,6 +190,7 @@ static const struct {
     {"sleep", NULL, sweep_sleep_loop},
     {"call", start_server, sweep_call_loop},
     {"copy", copier, sweep_copy_loop},
+    {"small", small_copier, sweep_small_loop},
     {"spin", start_device, sweep_spin_loop},
     {"idle", start_device, sweep_nap_loop},
     {"divide", set_handler, sweep_divide_loop},

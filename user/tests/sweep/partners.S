@@ -4,6 +4,7 @@
 
     .set INFO_EXTRA, 1 << 28 /* helpers.c asserts */
     .set COPY_BYTES, 5000    /* sweep.h */
+    .set SMALL_BYTES, 32
     .set BIT_NMI, 0          /* enum sweep_bit */
     .set BIT_IRQ, 1
     .set SHARED_NMIS, 0 /* struct sweep_shared */
@@ -119,8 +120,9 @@ sweep_resume_fault_after:
     jmp 1b
     END sweep_resumer_loop
 
-/* As the server, with 5,000 bytes each way. */
-GLOBAL sweep_copier_loop
+/* As the server, with so many bytes each way. */
+.macro COPIER name, bytes
+GLOBAL sweep_\name\()_loop
     mov %rsp, sweep_stack(%rip)
     mov sweep_endpoint(%rip), %rsi
     mov $INFO_EXTRA, %edx
@@ -128,22 +130,27 @@ GLOBAL sweep_copier_loop
     mov $-1, %r9
     mov $SYS_receive, %eax
     syscall
-    jmp sweep_copy_back_after
+    jmp sweep_\name\()_after
 1:  PATTERN sweep_answer
     mov sweep_endpoint(%rip), %rsi
-    mov $INFO_EXTRA | COPY_BYTES, %edx
+    mov $INFO_EXTRA | \bytes, %edx
     lea sweep_message(%rip), %r8
     mov $-1, %r9
     mov $SYS_reply_receive, %eax
-    .globl sweep_copy_back, sweep_copy_back_after
-sweep_copy_back:
+    .globl sweep_\name, sweep_\name\()_after
+sweep_\name:
     syscall
-sweep_copy_back_after:
+sweep_\name\()_after:
     CHECK_KEPT sweep_words
-    cmp $COPY_BYTES, %rax
+    cmp $\bytes, %rax
     jne sweep_fail
+    mov $\bytes, %edx
     call sweep_compare
     jmp 1b
-    END sweep_copier_loop
+    END sweep_\name\()_loop
+.endm
+
+    COPIER copy_back, COPY_BYTES
+    COPIER small_back, SMALL_BYTES
 
     .section .note.GNU-stack, "", @progbits

@@ -8,6 +8,7 @@
 
     .set INFO_EXTRA, 1 << 28
     .set COPY_BYTES, 5000 /* sweep.h */
+    .set SMALL_BYTES, 32
     .set SLEEP_NANOSECONDS, 20000
     .set NAP_NANOSECONDS, 100000000
     .set FAULT_REGISTERS, 3 * 8 /* struct fault_info; main.c asserts */
@@ -86,32 +87,38 @@ GLOBAL sweep_fail
     STRIKE call, SYS_call, sweep_answer
 
 /* The answer's bytes are compared, and wiped for the next round. */
-    LOOP copy
+.macro COPY name, bytes
+    LOOP \name
     mov sweep_endpoint(%rip), %rsi
-    mov $INFO_EXTRA | COPY_BYTES, %edx
+    mov $INFO_EXTRA | \bytes, %edx
     lea sweep_message(%rip), %r8
     mov $-1, %r9
     mov $SYS_call, %eax
-    .globl sweep_copy, sweep_copy_after
-sweep_copy:
+    .globl sweep_\name, sweep_\name\()_after
+sweep_\name:
     syscall
-sweep_copy_after:
+sweep_\name\()_after:
     CHECK_KEPT sweep_answer
-    cmp $COPY_BYTES, %rax
+    cmp $\bytes, %rax
     jne sweep_fail
+    mov $\bytes, %edx
     call sweep_compare
     jmp 1b
-    END sweep_copy_loop
+    END sweep_\name\()_loop
+.endm
 
-/* C: void sweep_compare(void). All registers are lost. */
+    COPY copy, COPY_BYTES
+    COPY small, SMALL_BYTES
+
+/* edx = how many bytes. All registers are lost. */
 GLOBAL sweep_compare
     mov sweep_from(%rip), %rsi
     mov sweep_to(%rip), %rdi
-    mov $COPY_BYTES, %ecx
+    mov %edx, %ecx
     repe cmpsb
     jne sweep_fail
     mov sweep_to(%rip), %rdi
-    mov $COPY_BYTES, %ecx
+    mov %edx, %ecx
     xor %eax, %eax
     rep stosb
     ret

@@ -11,7 +11,8 @@
 
 #include "kernel/abi/message.h"
 
-#define COPY_BYTES 5000
+#define COPY_BYTES  5000
+#define SMALL_BYTES 32
 
 /* ISA interrupts that nothing on QEMU's boards raises; the harness sends their vectors. */
 #define EVENT_LINE  5
@@ -49,6 +50,7 @@ void start_yielder(void);
 void start_signaller(void);
 void start_server(void);
 void start_copier(void);
+void start_small_copier(void);
 void start_resumer(void);
 void make_copy_buffers(void);
 cap_t new_notification(void);
@@ -60,7 +62,8 @@ _Noreturn void sweep_device_loop(void);
 _Noreturn void sweep_yield_back_loop(void);
 _Noreturn void sweep_signal_loop(void);
 _Noreturn void sweep_server_loop(void);
-_Noreturn void sweep_copier_loop(void);
+_Noreturn void sweep_copy_back_loop(void);
+_Noreturn void sweep_small_back_loop(void);
 _Noreturn void sweep_resumer_loop(void);
 
 #endif
