@@ -31,7 +31,6 @@ static inline void keep_arguments(struct thread *self, uint64_t a0, uint64_t a1,
     self->frame.rsi = a0;
     self->frame.rdx = a1;
     self->frame.r8 = a2;
-    self->frame.r9 = TIMEOUT_NONE;
 }
 
 static inline uint64_t kept_info(const struct thread *self)
@@ -43,7 +42,7 @@ static inline bool read_words(struct core *core, uint64_t info, uint64_t message
 {
     uint64_t bytes = info & FAST_BYTES_MAX;
 
-    return bytes == 0 || (user_address(message) && user_words_from(core, message, bytes));
+    return user_address(message) && (bytes == 0 || user_words_from(core, message, bytes));
 }
 
 /* `to` is current by now. */
@@ -55,15 +54,15 @@ static inline bool write_words(struct core *core, const struct thread *self,
     if (bytes == 0) {
         return true;
     }
-    message = to->frame.r8;
-    return to->frame.rdx & INFO_EXTRA && user_address(message) &&
-           user_words_to(core, message, bytes);
+    message = to->frame.r8; /* looked at when `to` came to wait (endpoint.c, and here) */
+    return to->frame.rdx & INFO_EXTRA && user_words_to(core, message, bytes);
 }
 
 static inline struct fast_result decline(struct core *core, struct thread *self, uint64_t number)
 {
     cpu_cli();
     self->frame.rax = number;
+    self->frame.r9 = TIMEOUT_NONE;
     core_set_pending(core, CORE_PENDING_SLOW);
     return (struct fast_result){0, 0};
 }
@@ -97,6 +96,7 @@ FAST(call_bytes)
         return fast_decline(core, self, SYS_call, a0, a1, a2, a3);
     }
     keep_arguments(self, a0, a1, a2);
+    core_set_state(core, CORE_ST_IPC); /* until the exit, whichever */
     cpu_sti();
     if (UNLIKELY(!read_words(core, a1, a2))) {
         return decline(core, self, SYS_call);
@@ -128,9 +128,10 @@ FAST(reply_bytes)
         return fast_decline(core, self, SYS_reply_receive, a0, a1, a2, a3);
     }
     keep_arguments(self, a0, a1, a2);
+    core_set_state(core, CORE_ST_IPC); /* until the exit, whichever */
     cpu_sti();
-    if (UNLIKELY(!caller || !ready_here(core, caller) || caller->priority < core->ready_top ||
-                 !read_words(core, a1, a2))) {
+    if (UNLIKELY(!may_receive(self) || !caller || !ready_here(core, caller) ||
+                 caller->priority < core->ready_top || !read_words(core, a1, a2))) {
         return decline(core, self, SYS_reply_receive);
     }
     /* The words first, while there is a way back; then self stands where others see it. */

@@ -36,63 +36,63 @@ FAST(call)
     return (struct fast_result){(int64_t)SHORT_INFO(a1), cap->badge};
 }
 
-/*
- * reply_receive to a thread that an exception has stopped: FAULT_RESUME, the verdict without a label,
- * and it goes on by its frame. Any other answer, and an answer to a missed page, is declined.
- */
-static __attribute__((noinline)) struct fast_result fast_resume(struct frame *save_end, uint64_t a0,
-                                                                uint64_t a1, struct core *core)
+/* The rest of a reply_receive, whose caller can go on right now; false: nothing has changed. */
+static inline __attribute__((always_inline)) bool
+reply_on(struct core *core, struct thread *self, cap_t handle, const struct thread *caller)
 {
-    struct thread *self = fast_self(save_end), *caller = self->caller;
     struct endpoint *endpoint;
 
-    if (UNLIKELY(!caller || caller->core != core || caller->state != THREAD_FAULTED ||
-                 caller->flags != THREAD_FLAG_CALL || caller->fault_memory || a1 != FAULT_RESUME ||
-                 caller->priority < core->ready_top)) {
-        goto decline;
+    if (UNLIKELY(!may_receive(self) || caller->priority < core->ready_top)) {
+        return false;
     }
-    endpoint = empty_endpoint(self, a0);
+    endpoint = empty_endpoint(self, handle);
     if (UNLIKELY(!endpoint)) {
-        goto decline;
+        return false;
     }
     self->frame.rdx = 0; /* as above */
     stand_first(endpoint, self);
     lock_release(&endpoint->object.lock);
+    return true;
+}
+
+/*
+ * To one that an exception has stopped: FAULT_RESUME, the verdict without a label, and it goes on by
+ * its frame. Any other answer, and an answer to a missed page, is declined.
+ */
+static __attribute__((noinline)) struct fast_result fast_resume(struct frame *save_end, uint64_t a0,
+                                                                uint64_t a1, struct core *core,
+                                                                struct thread *caller)
+{
+    struct thread *self = fast_self(save_end);
+
+    if (UNLIKELY(!caller || caller->core != core || caller->state != THREAD_FAULTED ||
+                 (caller->flags & ~THREAD_FLAGS_WAITS) != THREAD_FLAG_CALL ||
+                 caller->fault_memory || a1 != FAULT_RESUME || !reply_on(core, self, a0, caller))) {
+        return fast_decline(core, self, SYS_reply_receive, a0, a1, 0, 0);
+    }
     cpu_sti();
-    caller->flags = 0;
+    caller->flags &= (uint16_t)~THREAD_FLAG_CALL;
     caller->state = THREAD_READY;
     switch_now(core, self, caller);
     exit_other(core);
-decline: /* as above */
-    return fast_decline(core, self, SYS_reply_receive, a0, a1, 0, 0);
 }
 
 FAST(reply_receive)
 {
     struct thread *self = fast_self(save_end), *caller = self->caller;
-    struct endpoint *endpoint;
 
     if (UNLIKELY((uint32_t)a1 != 0)) {
         return fast_reply_bytes(save_end, a0, a1, core, a2, a3);
     }
     if (UNLIKELY(!caller || !ready_here(core, caller))) {
-        return fast_resume(save_end, a0, a1, core);
+        return fast_resume(save_end, a0, a1, core, caller);
     }
-    if (UNLIKELY(caller->priority < core->ready_top)) {
-        goto decline;
+    if (UNLIKELY(!reply_on(core, self, a0, caller))) {
+        return fast_decline(core, self, SYS_reply_receive, a0, a1, 0, 0); /* as above */
     }
-    endpoint = empty_endpoint(self, a0);
-    if (UNLIKELY(!endpoint)) {
-        goto decline;
-    }
-    self->frame.rdx = 0; /* as above */
-    stand_first(endpoint, self);
-    lock_release(&endpoint->object.lock);
     caller->state = THREAD_READY;
     switch_now(core, self, caller);
     return (struct fast_result){(int64_t)SHORT_INFO(a1), 0};
-decline: /* as above */
-    return fast_decline(core, self, SYS_reply_receive, a0, a1, 0, 0);
 }
 
 /* The caller's result, for when it goes on by its frame. */

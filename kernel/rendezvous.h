@@ -10,6 +10,14 @@
 /* What a receiver may see of a short message's descriptor: the label, never a negative number. */
 #define SHORT_INFO(info) ((info) & ~(1ULL << 63))
 
+/* Out of the queue, the endpoint's lock with it. */
+static inline void take_first(struct endpoint *endpoint, struct thread *server)
+{
+    wait_queue_pop(&endpoint->receivers);
+    server->waits_on = NULL; /* before another core may look */
+    lock_release(&endpoint->object.lock);
+}
+
 /* The first who receives there, out of the queue, if it can go on right now; or NULL. */
 static inline struct thread *take_receiver(struct core *core, struct endpoint *endpoint)
 {
@@ -23,9 +31,7 @@ static inline struct thread *take_receiver(struct core *core, struct endpoint *e
         lock_release(&endpoint->object.lock);
         return NULL;
     }
-    wait_queue_pop(&endpoint->receivers);
-    server->waits_on = NULL; /* before another core may look */
-    lock_release(&endpoint->object.lock);
+    take_first(endpoint, server);
     return server;
 }
 
@@ -45,15 +51,15 @@ static inline void meet(struct thread *self, struct thread *server, enum thread_
 }
 
 /*
- * The endpoint that self can go and wait at, with nobody there before it and nothing else to look at
- * first; locked. Or NULL.
+ * The endpoint that self, whose flags say that there is nothing else to look at first, can go and
+ * wait at with nobody there before it; locked. Or NULL.
  */
 static inline struct endpoint *empty_endpoint(const struct thread *self, cap_t handle)
 {
     struct cap *cap = cap_find(self->space, handle, RIGHT_ENDPOINT_RECEIVE);
     struct endpoint *endpoint;
 
-    if (UNLIKELY(!cap || self->bound || self->saved_callers.head)) {
+    if (UNLIKELY(!cap)) {
         return NULL;
     }
     endpoint = (struct endpoint *)cap->object;
@@ -67,6 +73,12 @@ static inline struct endpoint *empty_endpoint(const struct thread *self, cap_t h
     return endpoint;
 }
 
+/* Has a server anything to do, before it receives, that is not for the fast way? */
+static inline bool may_receive(const struct thread *self)
+{
+    return self->flags == 0;
+}
+
 /*
  * self waits there: all that a sender on another core finds, or writes to, before it can find self. Its
  * arguments are in its frame already.
@@ -77,7 +89,7 @@ static inline void stand_first(struct endpoint *endpoint, struct thread *self)
     self->caller = NULL;
     self->state = THREAD_RECEIVING;
     self->waits_on = &endpoint->object;
-    wait_queue_insert_first(&endpoint->receivers, self);
+    endpoint->receivers.head = self; /* which is a ring of itself (wait_queue.h) */
 }
 
 #endif

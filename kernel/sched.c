@@ -6,6 +6,7 @@
 #include "kernel/arch/fpu.h"
 #include "kernel/mail.h"
 #include "kernel/obj/object.h"
+#include "kernel/obj/wait_queue.h"
 #include "kernel/switch.h"
 #include "kernel/timer.h"
 
@@ -97,6 +98,7 @@ static void unlink(struct core *core, struct thread *thread)
     if (!queue->head) {
         queue_emptied(core, thread->priority);
     }
+    thread_ring_of_itself(thread);
 }
 
 static void top_changed(struct core *core)
@@ -354,18 +356,19 @@ void sched_hand_over(struct core *core, struct thread *self, struct thread *thre
     exit_other(core);
 }
 
-/*
- * The first of self's equals, self going behind the last. A single one has no need of a queue: the two
- * take turns in being `top`.
- */
-static inline struct thread *change_places(struct core *core, struct thread *self)
+static __attribute__((noinline)) _Noreturn void leave_armed(struct core *core)
 {
-    struct thread *next = core->top;
+    timer_arm(core, core->slice_end);
+    exit_other(core);
+}
 
-    if (UNLIKELY(!next)) {
-        next = core->queues[self->priority].head;
-        unlink(core, next);
-    }
+/*
+ * `next`, in no queue, has self's place. A single equal has no need of a queue: the two take turns in
+ * being `top`. What is rare is a call that does not come back, and so costs no register here.
+ */
+static inline __attribute__((always_inline)) _Noreturn void
+yield_to(struct core *core, struct thread *self, struct thread *next)
+{
     if (LIKELY(core->queue_top < self->priority)) {
         core->top = self;
     } else {
@@ -374,18 +377,30 @@ static inline struct thread *change_places(struct core *core, struct thread *sel
     }
     next->flags &= (uint16_t)~THREAD_FLAG_QUEUED;
     self->flags |= THREAD_FLAG_QUEUED;
-    return next;
-}
-
-_Noreturn void sched_yield(struct core *core, struct thread *self)
-{
-    struct thread *next = change_places(core, self);
-
     core->slice_end = account(core, self) + timeslice;
     switch_now(core, self, next);
     if (UNLIKELY(next->continuation)) {
         kernel_leave(core);
     }
-    timer_arm(core, core->slice_end);
+    if (UNLIKELY(core->slice_end < core->timer_armed)) {
+        leave_armed(core);
+    }
     exit_other(core);
+}
+
+/* The first of self's equals stands in a queue. */
+static __attribute__((noinline)) _Noreturn void yield_queued(struct core *core, struct thread *self)
+{
+    struct thread *next = core->queues[self->priority].head;
+
+    unlink(core, next);
+    yield_to(core, self, next);
+}
+
+_Noreturn void sched_yield(struct core *core, struct thread *self)
+{
+    if (UNLIKELY(!core->top)) {
+        yield_queued(core, self);
+    }
+    yield_to(core, self, core->top);
 }

@@ -43,10 +43,19 @@ static inline __attribute__((always_inline)) void switch_now(struct core *core, 
     entry_set_current(core, to);
 }
 
+/* The compiler loads and masks; one instruction does. */
+static inline bool has_flags(const struct thread *thread, uint16_t flags)
+{
+    bool some;
+
+    __asm__("testw %2, %1" : "=@ccnz"(some) : "m"(thread->flags), "i"(flags));
+    return some;
+}
+
 /* Can `thread`, blocked in an IPC, go on right now on this core? No flag may stand in its way. */
 static inline bool ready_here(const struct core *core, const struct thread *thread)
 {
-    return thread->core == core && thread->flags == 0;
+    return thread->core == core && !has_flags(thread, (uint16_t)~THREAD_FLAGS_WAITS);
 }
 
 #endif

@@ -3,7 +3,7 @@
  * A few words between the core and the user memory of the space that is loaded, for the fast ways.
  * A page that is missing, or an address that is none, is a plain false: the faulting instruction stands
  * in a table with the place to go on at (trap.c), so the caller keeps its stack and its registers. It
- * holds no lock (E6), and has interrupts on.
+ * holds no lock (E6), has interrupts on, and has set CORE_ST_IPC, which alone makes the table count.
  */
 #ifndef ONESTACK_ARCH_USER_WORDS_H
 #define ONESTACK_ARCH_USER_WORDS_H
@@ -22,10 +22,6 @@ struct fixup {
     ".quad " at ", " to "\n\t"        \
     ".popsection\n\t"
 
-/* SMAP is open, and the state says that a fault is expected, for these instructions only. */
-#define USER_OPEN  "movb %[ipc], %[state]\n\tstac\n\t"
-#define USER_CLOSE "clac\n\tmovb %[syscall], %[state]"
-
 /* The lower half's addresses have their highest bit clear; what is not canonical faults. */
 static inline bool user_address(uint64_t address)
 {
@@ -39,20 +35,20 @@ static inline bool user_words_from(struct core *core, uint64_t message, uint64_t
     uint64_t from;
 
     __asm__ goto volatile(
-        USER_OPEN "1: mov %c[send](%[message]), %[from]\n\t"
-                  "test %[from], %[from]\n\t"
-                  "js %l[fault]\n\t"
-                  "shr $3, %[count]\n"
-                  "2: rep movsq\n\t" FIXUP("1b", "%l[fault]") FIXUP("2b", "%l[fault]") USER_CLOSE
-        : [state] "+m"(core->state), [from] "=&S"(from), "+D"(to), [count] "+c"(bytes)
-        : [message] "r"(message), [send] "i"(offsetof(struct message, send_buffer)),
-          [ipc] "i"(CORE_ST_IPC), [syscall] "i"(CORE_ST_SYSCALL)
+        "stac\n"
+        "1: mov %c[send](%[message]), %[from]\n\t"
+        "test %[from], %[from]\n\t"
+        "js %l[fault]\n\t"
+        "shr $3, %[count]\n"
+        "2: rep movsq\n\t"
+        "clac\n\t" FIXUP("1b", "%l[fault]") FIXUP("2b", "%l[fault]")
+        : [from] "=&S"(from), "+D"(to), [count] "+c"(bytes)
+        : [message] "r"(message), [send] "i"(offsetof(struct message, send_buffer))
         : "memory", "cc"
         : fault);
     return true;
 fault:
     cpu_clac();
-    core_set_state(core, CORE_ST_SYSCALL);
     return false;
 }
 
@@ -63,24 +59,23 @@ static inline bool user_words_to(struct core *core, uint64_t message, uint64_t b
     uint64_t to;
 
     __asm__ goto volatile(
-        USER_OPEN "1: mov %c[receive](%[message]), %[to]\n\t"
-                  "test %[to], %[to]\n\t"
-                  "js %l[fault]\n"
-                  "2: cmp %[count], %c[size](%[message])\n\t"
-                  "jb %l[fault]\n\t"
-                  "shr $3, %[count]\n"
-                  "3: rep movsq\n\t" FIXUP("1b", "%l[fault]") FIXUP("2b", "%l[fault]")
-                      FIXUP("3b", "%l[fault]") USER_CLOSE
-        : [state] "+m"(core->state), [to] "=&D"(to), "+S"(from), [count] "+c"(bytes)
+        "stac\n"
+        "1: mov %c[receive](%[message]), %[to]\n\t"
+        "test %[to], %[to]\n\t"
+        "js %l[fault]\n"
+        "2: cmp %[count], %c[size](%[message])\n\t"
+        "jb %l[fault]\n\t"
+        "shr $3, %[count]\n"
+        "3: rep movsq\n\t"
+        "clac\n\t" FIXUP("1b", "%l[fault]") FIXUP("2b", "%l[fault]") FIXUP("3b", "%l[fault]")
+        : [to] "=&D"(to), "+S"(from), [count] "+c"(bytes)
         : [message] "r"(message), [receive] "i"(offsetof(struct message, receive_buffer)),
-          [size] "i"(offsetof(struct message, receive_size)), [ipc] "i"(CORE_ST_IPC),
-          [syscall] "i"(CORE_ST_SYSCALL)
+          [size] "i"(offsetof(struct message, receive_size))
         : "memory", "cc"
         : fault);
     return true;
 fault:
     cpu_clac();
-    core_set_state(core, CORE_ST_SYSCALL);
     return false;
 }
 

@@ -4,6 +4,7 @@
 
 #include "kernel/abi/message.h"
 #include "kernel/arch/entry.h"
+#include "kernel/arch/user_words.h"
 #include "kernel/fault.h"
 #include "kernel/ipc.h"
 #include "kernel/mail.h"
@@ -22,6 +23,14 @@ static bool info_valid(uint64_t info)
            (info & INFO_BYTES_MASK) <= MESSAGE_BYTES_MAX &&
            (info & INFO_CAPS_MASK) >> INFO_CAPS_SHIFT <= MESSAGE_CAPS_MAX &&
            (!(info & INFO_LONG_MASK) || info & INFO_EXTRA);
+}
+
+/* Nothing is where no user memory can be; and the fast ways need not ask of who waits (fastbytes.c). */
+static void check_message(struct thread *self)
+{
+    if (!user_address(ARG2(self))) {
+        ARG2(self) = 0;
+    }
 }
 
 /* Into a queue of the endpoint, if one may wait at all. */
@@ -71,6 +80,7 @@ static int64_t send(struct core *core, struct thread *self, uint32_t right, uint
     if (!info_valid(ARG1(self))) {
         return E_INVAL;
     }
+    check_message(self);
     endpoint = (struct endpoint *)cap->object;
     self->info = ARG1(self);
     self->badge = cap->badge;
@@ -97,6 +107,17 @@ int64_t sys_call(struct core *core, struct thread *self)
     return send(core, self, RIGHT_ENDPOINT_CALL, THREAD_FLAG_CALL);
 }
 
+/* Others may have taken away what the flags say: then the fast way is free again. */
+static void look_at_flags(struct thread *self)
+{
+    if (!__atomic_load_n(&self->bound, __ATOMIC_RELAXED)) {
+        self->flags &= (uint16_t)~THREAD_FLAG_BOUND;
+    }
+    if (!__atomic_load_n(&self->saved_callers.head, __ATOMIC_RELAXED)) {
+        self->flags &= (uint16_t)~THREAD_FLAG_SAVES;
+    }
+}
+
 int64_t endpoint_receive(struct core *core, struct thread *self)
 {
     struct cap *cap = cap_find(self->space, ARG0(self), RIGHT_ENDPOINT_RECEIVE);
@@ -108,6 +129,7 @@ int64_t endpoint_receive(struct core *core, struct thread *self)
     if (!cap) {
         return cap_error(self->space, ARG0(self), OBJ_ENDPOINT);
     }
+    look_at_flags(self);
     bits = notification_take_bound(self);
     if (bits) {
         self->frame.rbx = bits;
@@ -161,6 +183,7 @@ int64_t sys_receive(struct core *core, struct thread *self)
 {
     drop_caller(core, self);
     ARG1(self) &= INFO_EXTRA;
+    check_message(self);
     return endpoint_receive(core, self);
 }
 
@@ -206,6 +229,7 @@ int64_t sys_reply_receive(struct core *core, struct thread *self)
     if (!cap_find(self->space, ARG0(self), RIGHT_ENDPOINT_RECEIVE)) {
         return cap_error(self->space, ARG0(self), OBJ_ENDPOINT);
     }
+    check_message(self);
     caller = endpoint_take_caller(core, self);
     if (!caller) {
         return E_NOREPLY;

@@ -102,6 +102,7 @@ static void save(struct thread *self, struct reply *reply)
         reply->caller = caller;
         caller->waits_on = &reply->object;
         wait_queue_insert(&self->saved_callers, caller);
+        self->flags |= THREAD_FLAG_SAVES;
         self->caller = NULL;
     }
     lock_release(&reply->object.lock);

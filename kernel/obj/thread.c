@@ -11,6 +11,7 @@
 #include "kernel/obj/endpoint.h"
 #include "kernel/obj/notification.h"
 #include "kernel/obj/space.h"
+#include "kernel/obj/wait_queue.h"
 #include "kernel/sched.h"
 #include "kernel/syscall.h"
 
@@ -27,6 +28,7 @@ struct thread *thread_new(struct quota *quota, struct core *core, uint8_t priori
     thread->state = THREAD_INACTIVE;
     thread->priority = thread->base_priority = priority;
     thread->ceiling = ceiling;
+    thread_ring_of_itself(thread);
     thread->core = core;
     thread->core_wish = CORE_ANY;
     for (unsigned i = 0; i < sizeof(thread->canary) / sizeof(thread->canary[0]); i++) {

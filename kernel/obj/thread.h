@@ -43,6 +43,11 @@ enum thread_state {
 #define THREAD_FLAG_REPLIES    0x80  /* replies, and after that receives from the endpoint ARG0 */
 #define THREAD_FLAG_AWAY       0x100 /* goes to its own core before it next leaves to user mode */
 #define THREAD_FLAG_URGENT     0x200 /* came for an operation on this core, at the highest priority */
+/* What a thread that receives has to look at first. The fact may have gone meanwhile (endpoint.c). */
+#define THREAD_FLAG_BOUND 0x400 /* a notification is bound to it */
+#define THREAD_FLAG_SAVES 0x800 /* has saved callers */
+/* Neither keeps one that waits from going on. */
+#define THREAD_FLAGS_WAITS (THREAD_FLAG_BOUND | THREAD_FLAG_SAVES)
 
 /* Threads that wait for something; wait_queue.h has the rules. */
 struct wait_queue {
@@ -70,7 +75,7 @@ struct thread {
      * to finish its wait. Until the mail about that has come, nobody else may end the wait.
      */
     uint8_t claimed;
-    struct thread *next, *prev; /* run queue, or the queue of the object that it waits on */
+    struct thread *next, *prev; /* run queue, or what it waits in; else itself (wait_queue.h) */
     struct space *space;
     uint64_t cr3;            /* its space's, copied: the switch compares two TCBs */
     struct thread *caller;   /* who waits for our reply, or NULL */

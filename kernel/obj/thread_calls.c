@@ -264,6 +264,7 @@ int64_t sys_thread_bind(struct core *core, struct thread *self)
     }
     error = notification_bind(notification, thread);
     if (!error) {
+        thread->flags |= THREAD_FLAG_BOUND;
         notification_signal(core, notification, 0); /* bits there were, and it receives already */
     }
     return error;

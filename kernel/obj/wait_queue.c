@@ -24,8 +24,6 @@ static void link_before(struct thread *next, struct thread *thread)
 void wait_queue_insert(struct wait_queue *queue, struct thread *thread)
 {
     if (!queue->head) {
-        thread->next = thread->prev = thread;
-        thread->group_next = NULL;
         queue->head = thread;
         return;
     }
@@ -65,4 +63,6 @@ void wait_queue_remove(struct wait_queue *queue, struct thread *thread)
     }
     thread->prev->next = thread->next;
     thread->next->prev = thread->prev;
+    thread_ring_of_itself(thread);
+    thread->group_next = NULL;
 }

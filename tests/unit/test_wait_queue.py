@@ -19,7 +19,14 @@ static struct thread threads[{THREADS}];
 static struct wait_queue queue;
 
 void clear(void);
-void clear(void) {{ queue.head = NULL; }}
+void clear(void)
+{{
+    queue.head = NULL;
+    for (int i = 0; i < {THREADS}; i++) {{
+        threads[i].next = threads[i].prev = &threads[i];
+        threads[i].group_next = NULL;
+    }}
+}}
 void insert(int i, int priority);
 void insert(int i, int priority)
 {{
@@ -30,6 +37,15 @@ void take(int i);
 void take(int i) {{ wait_queue_remove(&queue, &threads[i]); }}
 int pop(void);
 int pop(void) {{ return queue.head ? (int)(wait_queue_pop(&queue) - threads) : -1; }}
+
+/* In no queue, and left as it has to be? */
+int lonely(int i);
+int lonely(int i)
+{{
+    const struct thread *thread = &threads[i];
+
+    return thread->next == thread && thread->prev == thread && !thread->group_next;
+}}
 
 /* The ring in order; -1 if links or the groups' chain are wrong. */
 int order(int *out);
@@ -88,6 +104,8 @@ def test_order(kernel: ctypes.CDLL, operations: list[tuple[str, int, int]]) -> N
         elif what == "pop":
             expected = model.pop(0)[1] if model else -1
             assert kernel.pop() == expected
+        waiting = {other for _, other in model}
+        assert all(kernel.lonely(i) for i in range(THREADS) if i not in waiting)
         out = (ctypes.c_int * (THREADS + 1))()
         assert kernel.order(out) == len(model)
         assert list(out)[: len(model)] == [row[1] for row in model]
