@@ -7,7 +7,7 @@
  *   bits  0-16  bytes beyond the six words, 0 .. 65536
  *   bits 20-22  capabilities, 0 .. 4
  *   bit  24     the message is a fault (struct fault_info)
- *   bit  25     bits of the bound notification, no message: word 0 holds them
+ *   bit  25     bits of the bound notification, no message: word 0 holds them, the others are 0
  *   bit  28     to the kernel only: the arguments a2 (struct message) and a3 (timeout) count.
  *               Without it there is no struct message and the wait has no end: the fast way.
  *   bits 32-62  label, the sender's to choose

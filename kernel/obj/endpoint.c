@@ -132,9 +132,7 @@ int64_t endpoint_receive(struct core *core, struct thread *self)
     look_at_flags(self);
     bits = notification_take_bound(self);
     if (bits) {
-        self->frame.rbx = bits;
-        self->frame.rdx = 0;
-        return INFO_NOTIFIED;
+        return notification_message(self, bits);
     }
     endpoint = (struct endpoint *)cap->object;
     lock_acquire(&endpoint->object.lock);

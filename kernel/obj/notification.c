@@ -10,6 +10,17 @@
 #include "kernel/syscall.h"
 #include "kernel/timer.h"
 
+/* A thread that waits by the fast way has left what it had in these registers behind. */
+int64_t notification_message(struct thread *receiver, uint64_t bits)
+{
+    struct frame *words = &receiver->frame;
+
+    words->rbx = bits;
+    words->rbp = words->r12 = words->r13 = words->r14 = words->r15 = 0;
+    words->rdx = 0;
+    return INFO_NOTIFIED;
+}
+
 /*
  * Out of the endpoint's queue and on with the bits as a message (kernel/abi/message.h). False: it has
  * just got another message.
@@ -30,9 +41,7 @@ static bool give_to_receiver(struct core *core, struct thread *thread, uint64_t 
     }
     lock_release(&object->lock);
     if (waits) {
-        thread->frame.rbx = bits;
-        thread->frame.rdx = 0;
-        thread_wake(core, thread, INFO_NOTIFIED);
+        thread_wake(core, thread, notification_message(thread, bits));
     }
     return waits;
 }

@@ -44,6 +44,8 @@ static inline bool notification_give(const struct core *core, struct notificatio
     return true;
 }
 
+/* Bits as the message that a receiver gets: its words and badge. Returns the descriptor. */
+int64_t notification_message(struct thread *receiver, uint64_t bits);
 /* For receive: take the bits of the notification that self is bound to, 0 = none. */
 uint64_t notification_take_bound(struct thread *self);
 /* Once self stands in the endpoint's queue: bits that have come meanwhile end its wait. */

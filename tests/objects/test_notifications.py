@@ -200,3 +200,19 @@ def test_one_who_waits_elsewhere_keeps_waiting(
     assert done(agent.poll(k)).second == 1
     assert done(agent.ipc("receive", endpoint, worker=k)).value == INFO_NOTIFIED, "kept for it"
     agent.drop(k)
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "slow"])
+def test_a_notified_receiver_s_words(
+    agent: Agent, endpoint: int, notification: int, worker: Worker, fast: bool
+) -> None:
+    """Bits and nothing else, whatever it had in its registers when it came to wait."""
+    server, client = worker(), worker()
+    assert agent.ipc("receive", endpoint, worker=server) is None
+    assert agent.ipc("call", endpoint, "w=1,2,3,4,5,6", worker=client) is None
+    assert done(agent.poll(server)).words == (1, 2, 3, 4, 5, 6)
+    options = ["w=6,5,4,3,2,1", *([] if fast else [f"timeout={60_000 * MS}"])]
+    assert agent.ipc("reply_receive", endpoint, *options, worker=server) is None
+    assert agent.call("thread_bind", agent.threads[server], notification) == 0
+    assert agent.call("signal", notification, 3) == 0
+    assert done(agent.poll(server)).words == (3, 0, 0, 0, 0, 0)
