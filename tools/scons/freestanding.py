@@ -26,6 +26,10 @@ COMMON = [
     "-fno-asynchronous-unwind-tables", "-fno-strict-aliasing", "-mno-red-zone",
 ]  # fmt: skip
 KERNEL = ["-mcmodel=kernel", "-mgeneral-regs-only", "-fstack-usage", "-fcf-protection=none"]
+# Without SSE no stack needs 16 bytes; and padding before jumps' targets is run, as nops, and fetched.
+KERNEL_GCC = [
+    "-mpreferred-stack-boundary=3", "-falign-functions=1", "-falign-jumps=1", "-falign-loops=1",
+]  # fmt: skip
 LINK = [
     "-nostdlib", "-static", "--build-id=none", "--fatal-warnings", "--orphan-handling=error",
     "-z", "noexecstack", "-z", "max-page-size=4096", "-z", "separate-code",
@@ -53,7 +57,7 @@ def freestanding(env: Any, *, kernel: bool) -> None:
     env.Replace(ASPPFLAGS=[*target, "-g", paths, "-Wa,--fatal-warnings"])
     if kernel:
         env.Append(
-            CCFLAGS=KERNEL,
+            CCFLAGS=[*KERNEL, *([] if clang else KERNEL_GCC)],
             CPPPATH=[env.Dir("$VARIANT/gen")],
             CPPDEFINES={
                 "CONFIG_DEBUG": int(env["debug"]),
