@@ -27,6 +27,7 @@ from onestack.machine import BootWay, Machine, MachineSpec
 from onestack.oracle import UserOracle
 from onestack.patch import PatchFault
 from onestack.path import Path, StackProbe
+from onestack.profile import Plan, Purpose
 from onestack.sweep import Target
 
 CLOCKS = ("instructions", "real")
@@ -41,7 +42,12 @@ ORACLE_KEYS = {"registers", "stack", "memory", "fail", "python"}
 SWEEP_KEYS = {"events", "irq", "breakpoint_at", "nmi_by", "patience", "warm_up"}
 FAULT_KEYS = {"name", "at", "code", "expect", "length"}
 BENCH_KEYS = {"type", "end", "within", "targets"}
-TOP_KEYS = {"machine", "guest", "path", "oracle", "stacks", "sweep", "fault", "bench"}
+PROFILE_KEYS = {"name", "start", "first", "append", "skip", "irq"}
+PURPOSE_KEYS = {"name", "functions", "line"}
+TOP_KEYS = {
+    *("machine", "guest", "path", "oracle", "stacks", "sweep", "fault", "bench"),
+    *("profile", "purpose"),
+}
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,16 @@ class KernelFile:
     events: tuple[Event, ...]
     labels: Labels
     bench: BenchPlan
+    profiles: tuple[Plan, ...] = ()
+    purposes: tuple[Purpose, ...] = ()
+
+    def profile(self, name: str) -> Plan:
+        """The profile of this name."""
+        for plan in self.profiles:
+            if plan.name == name:
+                return plan
+        known = ", ".join(plan.name for plan in self.profiles) or "none"
+        raise UsageError(f"no profile {name!r}", f"There are: {known}")
 
     def parts(self, paths: list[str], events: list[str]) -> list[Part]:
         """The paths and events of these names, each under each; empty: all."""
@@ -239,7 +255,13 @@ class _Reader:
             tuple(bench.get("targets", {}).items()),
         )
         labels = Labels(guest.get("entry", ""), guest.get("nmi", ""), spec.cores)
-        return KernelFile(target, self._paths(), self._events(sweep), labels, plan)
+        profiles = tuple(Plan(**p) for p in self._tables("profile", PROFILE_KEYS))
+        purposes = tuple(
+            Purpose(p["name"], tuple(p.get("functions", ["*"])), p.get("line", ""))
+            for p in self._tables("purpose", PURPOSE_KEYS)
+        )
+        events = self._events(sweep)
+        return KernelFile(target, self._paths(), events, labels, plan, profiles, purposes)
 
 
 def _with_nmi_by(way: Literal["msi", "qmp"], event: Event) -> Event:

@@ -7,7 +7,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from onestack import bench, kernelfile
+from onestack import bench, kernelfile, profile
 from onestack.bars import waiting
 from onestack.commands.common import FOUND, OK, Command, file_argument, show
 from onestack.elf import Images
@@ -24,12 +24,31 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", metavar="LOCATION", help="up to here")
     parser.add_argument("--name", default="path", metavar="NAME", help="call that count so")
     parser.add_argument(
+        "--profile",
+        metavar="NAME",
+        help="where its instructions go, one by one: a [[profile]] of the kernel file",
+    )
+    parser.add_argument(
         "-o", "--output", type=Path, default=Path("build/bench.json"), metavar="FILE"
     )
 
 
+def _profile(options: argparse.Namespace, kernel: kernelfile.KernelFile) -> int:
+    plan = kernel.profile(options.profile)
+    images = Images.load(*kernel.target.elfs)
+    spec = kernel.target.spec
+    with Machine(replace(spec, append=plan.append or spec.append)) as machine:
+        addresses = profile.record(machine, images, plan)
+    lines = profile.Explainer(images, kernel.purposes).lines(addresses)
+    text = "\n".join(profile.listing(plan.name, lines))
+    show(options, profile.as_json(plan.name, lines), text)
+    return OK
+
+
 def _run(options: argparse.Namespace) -> int:
     kernel = kernelfile.load(options.file)
+    if options.profile:
+        return _profile(options, kernel)
     target, plan = kernel.target, kernel.bench
     if bool(options.start) != bool(options.to):
         raise UsageError("--from and --to belong together")
@@ -72,7 +91,8 @@ def _run(options: argparse.Namespace) -> int:
 COMMAND = Command(
     "bench",
     "count guest instructions: figures that the guest prints, or a path that is stepped",
-    "onestack bench toy.toml --from user_null --to user_null_after --name syscall.null",
+    "onestack bench toy.toml --from user_null --to user_null_after --name syscall.null\n"
+    "  onestack bench tests/bench/onestack.toml --profile ipc.call",
     _arguments,
     _run,
 )
