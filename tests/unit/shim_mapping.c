@@ -248,6 +248,13 @@ void give_up_after(int steps)
     patience = steps;
 }
 
+static uint64_t greatest; /* bytes that the last call took from one look to the next */
+uint64_t greatest_step(void);
+uint64_t greatest_step(void)
+{
+    return greatest;
+}
+
 typedef int64_t call_fn(struct core *c, struct thread *t);
 int64_t call(call_fn *function, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4);
 int64_t call(call_fn *function, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4)
@@ -258,12 +265,18 @@ int64_t call(call_fn *function, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t 
     if (patience <= 0) {
         patience = INT_MAX;
     }
+    uint64_t first = account->used;
     int64_t result = function(&core, &self);
+    greatest = account->used > first ? account->used - first : 0;
     while (result == BLOCKED && patience-- > 0) {
         continuation_fn *next = self.continuation;
+        uint64_t before = account->used;
         self.continuation = NULL;
         tick();
         next(&core, &self);
+        if (account->used > before + greatest) {
+            greatest = account->used - before;
+        }
         result = self.continuation ? BLOCKED : (int64_t)self.frame.rax;
         if (restarted) {
             restarted = 0;

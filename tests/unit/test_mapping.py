@@ -51,6 +51,7 @@ class Kernel:
         lib.call.argtypes, lib.call.restype = [ctypes.c_void_p, *[u64] * 5], ctypes.c_int64
         for name, arguments in {
             "used": 0,
+            "greatest_step": 0,
             "rdx": 0,
             "drop": 1,
             "move": 1,
@@ -556,6 +557,17 @@ def test_map_undone_at_each_allocation(fresh: Kernel, step: int) -> None:
     if result:
         assert fresh.lib.used() == before
         assert fresh.pages() == [0] * PAGES
+
+
+def test_map_looks_up_after_each_new_table(fresh: Kernel) -> None:
+    """Each has to be cleared. With something pending at every look no step makes more than one."""
+    fresh.lib.start(24 << 20, 1)
+    handle = fresh.create(PAGES * PAGE)
+    before = fresh.lib.used()
+    assert fresh.call("map", 2, handle, BASE | READ, PAGES * PAGE, 0) == 0
+    assert fresh.lib.used() - before >= 5 * PAGE
+    assert fresh.lib.greatest_step() <= 2 * PAGE  # the first has the mapping itself to make
+    assert all(fresh.pages())
 
 
 @pytest.mark.parametrize(

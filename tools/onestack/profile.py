@@ -91,7 +91,7 @@ def _start(images: Images, plan: Plan) -> int:
 
 
 def record(machine: Machine, images: Images, plan: Plan) -> list[int]:
-    """Addresses of the kernel's instructions as they are executed. The machine stands still after."""
+    """The kernel's instructions as they are executed, by address. The machine stands still."""
     injector = Injector(machine, images)
     address = _start(images, plan)
     for _ in range(plan.skip + 1):
