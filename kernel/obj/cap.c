@@ -128,6 +128,23 @@ static void derive_remove(struct cap *cap)
 #define GENERATION_ONE  (1ULL << 32)
 #define GENERATION_MASK (~0ULL << 32)
 
+/*
+ * A free slot's link: which is the next one, or that there is none. A slot that was never used is all
+ * zeros, so that a fresh page takes no time here: the slot after it is the next, up to the page's end.
+ */
+#define FREE_AFTER_IT 0
+#define FREE_NONE     (~0ULL)
+
+static uint32_t free_after(const struct space *space, const struct cap *slot)
+{
+    uint32_t after = (uint32_t)(slot - space->caps) + 1;
+
+    if (slot->free_next != FREE_AFTER_IT) {
+        return slot->free_next == FREE_NONE ? 0 : (uint32_t)slot->free_next;
+    }
+    return after % CAPS_PER_PAGE ? after : 0;
+}
+
 /* A page more of free slots; the table's first slot says whose it is and is never used. */
 static bool table_grow(struct space *space)
 {
@@ -135,10 +152,6 @@ static bool table_grow(struct space *space)
 
     if (!space_grow_caps(space)) {
         return false;
-    }
-    for (uint32_t i = 0; i < CAPS_PER_PAGE; i++) {
-        space->caps[first + i].handle = GENERATION_ONE;
-        space->caps[first + i].free_next = i + 1 < CAPS_PER_PAGE ? first + i + 1 : 0;
     }
     if (first == 0) {
         space->caps[0].space = space;
@@ -159,9 +172,14 @@ static int slot_alloc(struct space *space, struct cap **slot)
     } else if (!space->cap_free && !table_grow(space)) {
         error = E_NOMEM;
     } else {
-        *slot = &space->caps[space->cap_free];
-        space->cap_free = (uint32_t)(*slot)->free_next;
+        struct cap *free = &space->caps[space->cap_free];
+
+        space->cap_free = free_after(space, free);
         space->cap_used++;
+        if (free->handle == 0) {
+            free->handle = GENERATION_ONE;
+        }
+        *slot = free;
     }
     lock_release(&space->cap_lock);
     return error;
@@ -172,7 +190,7 @@ void cap_slot_free(struct cap *cap)
     struct space *space = cap_space(cap);
 
     lock_acquire(&space->cap_lock);
-    cap->free_next = space->cap_free;
+    cap->free_next = space->cap_free ? space->cap_free : FREE_NONE;
     space->cap_free = (uint32_t)(cap - space->caps);
     space->cap_used--;
     lock_release(&space->cap_lock);

@@ -49,7 +49,7 @@ void space_give_up(struct space *space);
 
 /*
  * One page of zeroed slots more, from cap_limit on; the caller (cap.c, which holds cap_lock)
- * links them and raises cap_limit by CAPS_PER_PAGE. False: the account is exhausted, or the table full.
+ * raises cap_limit by CAPS_PER_PAGE. False: the account is exhausted, or the table full.
  */
 #define CAPS_PER_PAGE 64
 bool space_grow_caps(struct space *space);
