@@ -144,7 +144,8 @@ int64_t sys_map(struct core *core, struct thread *self)
         return error;
     }
     self->words[0] = request.address;
-    if (preemption_wanted(core)) { /* the mapping may have needed a page, and so may its first table */
+    /* The mapping may have needed a fresh page, and its first table may too. */
+    if (preemption_wanted(core)) {
         return continue_with(self, fill_continue);
     }
     return fill(core, self);
