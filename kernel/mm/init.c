@@ -120,7 +120,12 @@ void mm_reclaim_boot(void)
 {
     uint64_t base = (uint64_t)__boot_start;
     uint64_t end = (uint64_t)__boot_end;
+    uint64_t trampoline = boot_info->trampoline;
 
+    if (trampoline != 0) {
+        memset(phys_to_virt(trampoline), 0, PAGE_SIZE);
+        mm_add(trampoline, PAGE_SIZE);
+    }
     kernel_map_direct(base, end);
     memset(phys_to_virt(base), 0, end - base);
     mm_add(base, end - base);

@@ -11,10 +11,10 @@ struct bootinfo;
 /*
  * On the boot tables: give all usable memory from 1 MiB up to the root account, build the kernel's
  * page tables and load them. The identity map is gone when it returns. The LAPIC is mapped; IOAPICs,
- * which ACPI knows, are the caller's to map by device_map(). Below 1 MiB nothing is handed out.
+ * which ACPI knows, are the caller's to map by device_map(). Below 1 MiB nothing is handed out yet.
  */
 void mm_init(const struct bootinfo *info);
-/* Give .boot.* back; after the last application processor has started. */
+/* Give .boot.* and the trampoline's page back; after the last application processor has started. */
 void mm_reclaim_boot(void);
 /* More memory for the root account: a boot module that is no longer needed. In the direct map. */
 void mm_add(uint64_t base, uint64_t bytes);
