@@ -460,16 +460,11 @@ static struct thread *worker_of(const struct thread *thread)
                : NULL;
 }
 
-/* Its own, or the highest of those whom it works for. */
-static uint8_t priority_due(struct thread *thread)
+/* Its own, or the highest of those whom it answers. */
+static uint8_t due_to_callers(struct thread *thread)
 {
-    const struct thread *peer = thread->flags & THREAD_FLAG_DRIVES ? (struct thread *)PEER(thread)
-                                                                   : NULL;
     uint8_t priority = thread->base_priority;
 
-    if (peer && peer->priority > priority) {
-        priority = peer->priority;
-    }
     if (!thread->caller && !thread->saved_callers.head) {
         return priority;
     }
@@ -482,6 +477,27 @@ static uint8_t priority_due(struct thread *thread)
     }
     lock_release(&thread->object.lock);
     return priority;
+}
+
+/* A partner of another core gets what it is due when the copy is over; until then it is asked for. */
+static uint8_t due_to_partner(const struct thread *driver)
+{
+    struct thread *peer = (struct thread *)PEER(driver);
+
+    if (!peer) {
+        return 0;
+    }
+    return __atomic_load_n(&peer->claimed, __ATOMIC_ACQUIRE) & CLAIM_PRIORITY ? due_to_callers(peer)
+                                                                              : peer->priority;
+}
+
+/* Its own, or the highest of those whom it works for. */
+static uint8_t priority_due(struct thread *thread)
+{
+    uint8_t priority = due_to_callers(thread);
+    uint8_t partner = thread->flags & THREAD_FLAG_DRIVES ? due_to_partner(thread) : 0;
+
+    return partner > priority ? partner : priority;
 }
 
 /* A chain can be of any length: the rest of a long one is for the next round of events (events.c). */
