@@ -55,6 +55,11 @@ def wait_done(agent: Agent, worker: int, tries: int = 200) -> Result:
     raise AssertionError(f"worker {worker} is still blocked")
 
 
+def told(agent: Agent, worker: int) -> Result:
+    """What a call has come to by now; on several cores, when their mail has been read."""
+    return wait_done(agent, worker) if agent.cores > 1 else done(agent.poll(worker))
+
+
 def give(agent: Agent, handle: int, twin: Twin, rights: int = ALL, badge: int = 0) -> int:
     """A copy of one of the agent's capabilities in a twin's table: its handle there."""
     return agent.make("cap_copy", handle, rights, badge, twin.space)

@@ -20,6 +20,7 @@ from agent_support import (
     give,
     has_failed,
     spawn,
+    told,
     wait_done,
 )
 
@@ -296,7 +297,7 @@ def test_who_drives_a_long_copy_inherits_from_the_other(
     else:
         assert agent.call("cap_delete", paged) == 0
     done(agent.ipc("reply", 0, worker=pager.number))
-    done(agent.poll(low.number))
+    told(agent, low.number)
     assert [stage.priority(each) for each in (low, pager)] == [140, 145]
     if end != "no page":
         assert agent.call("cap_delete", paged) == 0

@@ -22,6 +22,7 @@ from agent_support import (
     find_grant,
     give,
     label,
+    told,
     wait_done,
 )
 
@@ -262,14 +263,14 @@ def test_one_side_leaves_in_the_middle(
     waiting.begin(driver, whose, twin, [leaver] if why == "timeout" else [], limit)
     if why == "cancel":
         assert agent.call("thread_cancel", twin.thread) == 0
-        assert done(agent.poll(twin.number)).value == E["CANCELED"]
+        assert told(agent, twin.number).value == E["CANCELED"]
     elif why == "timeout":
         assert wait_done(agent, twin.number).value == E["TIMEOUT"]
     elif why == "end":
         assert agent.call("thread_end", twin.thread) == 0
     else:
         assert agent.call("space_end", twin.space) == 0
-    assert done(agent.poll(survivor)).value == E["CANCELED"]
+    assert told(agent, survivor).value == E["CANCELED"]
     assert done(agent.ipc("reply", 0)).value == E["NOREPLY"], "nobody wants the page any more"
     # What it does next is a call of its own.
     assert agent.ipc("send", endpoint, "w=7", worker=survivor) is None

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Messages of a few words beyond the six: the fast ways' own copy, and where it hands over.
 
-The kernel reads and writes these at the users' addresses (kernel/fastbytes.c). Every size has to come
-out as by the general way, which takes over above 120 bytes and where a page or a length is not right.
+The kernel reads and writes these at the users' addresses (kernel/fastbytes.c). Every size has to
+come out as by the general way, which takes over above 120 bytes and where a page or a length is not
+right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from agent import READY, Agent, fnv
@@ -53,13 +54,16 @@ class Pair:
 
 
 @pytest.fixture(params=["one space", "two spaces"])
-def pair(request: pytest.FixtureRequest, agent: Agent, endpoint: int, worker: Worker) -> Pair:
+def pair(
+    request: pytest.FixtureRequest, agent: Agent, endpoint: int, worker: Worker
+) -> Iterator[Pair]:
     client = worker()
     if request.param == "one space":
-        return Pair(agent, endpoint, worker(), client, endpoint)
+        yield Pair(agent, endpoint, worker(), client, endpoint)
+        return
     twin = agent.twin(150, 150)
-    request.addfinalizer(lambda: agent.drop(twin.number))
-    return Pair(agent, endpoint, twin.number, client, give(agent, endpoint, twin))
+    yield Pair(agent, endpoint, twin.number, client, give(agent, endpoint, twin))
+    agent.drop(twin.number)
 
 
 def test_every_size_both_ways(agent: Agent, pair: Pair) -> None:
@@ -101,7 +105,7 @@ def test_room_for_just_so_many(agent: Agent, pair: Pair) -> None:
 @pytest.mark.parametrize("side", ["from", "to"])
 @pytest.mark.parametrize("way", ["call", "reply"])
 def test_bad_addresses(
-    agent: Agent, keep: Keep, pair: Pair, way: str, side: str, where: str
+    *, agent: Agent, keep: Keep, pair: Pair, way: str, side: str, where: str
 ) -> None:
     """Both learn of a call's; a reply's is the client's alone, and the server receives again."""
     memory = keep(agent.make("memory_create", agent.quota, PAGE))
@@ -111,8 +115,9 @@ def test_bad_addresses(
     take = ["size=64", *([bad["to"]] if side == "to" else [])]
     if way == "call":
         pair.receive(*take)
-        assert done(agent.ipc("call", pair.endpoint, *send, worker=pair.client)).value == (
-            E["IPCFAULT"]
+        assert (
+            done(agent.ipc("call", pair.endpoint, *send, worker=pair.client)).value
+            == (E["IPCFAULT"])
         )
         assert done(agent.poll(pair.server)).value == E["IPCFAULT"]
         return
@@ -128,7 +133,7 @@ def test_bad_addresses(
 @pytest.mark.parametrize("side", ["from", "to"])
 @pytest.mark.parametrize("way", ["call", "reply"])
 def test_a_page_that_a_pager_brings(
-    agent: Agent, keep: Keep, endpoint: int, worker: Worker, way: str, side: str
+    *, agent: Agent, keep: Keep, endpoint: int, worker: Worker, way: str, side: str
 ) -> None:
     pair = Pair(agent, endpoint, worker(), worker(), endpoint)
     pager = keep(agent.make("endpoint_create", agent.quota))

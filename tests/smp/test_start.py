@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A core that does not start is left out, and told of; the page that cores start in is given back."""
+"""A core that does not start is left out and told of; the page that cores start in comes back."""
 
 from __future__ import annotations
 

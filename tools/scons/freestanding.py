@@ -26,7 +26,7 @@ COMMON = [
     "-fno-asynchronous-unwind-tables", "-fno-strict-aliasing", "-mno-red-zone",
 ]  # fmt: skip
 KERNEL = ["-mcmodel=kernel", "-mgeneral-regs-only", "-fstack-usage", "-fcf-protection=none"]
-# Without SSE no stack needs 16 bytes; and padding before jumps' targets is run, as nops, and fetched.
+# Without SSE no stack needs 16 bytes; padding before jumps' targets is run, as nops, and fetched.
 KERNEL_GCC = [
     "-mpreferred-stack-boundary=3", "-falign-functions=1", "-falign-jumps=1", "-falign-loops=1",
 ]  # fmt: skip
