@@ -21,7 +21,7 @@ def planted(machine: Machine, images: Images, symbol: str, offset: int, code: by
     machine.gdb.write(images.resolve(symbol) + offset, code)
     machine.resume()
     with machine.console.failure_expected():
-        machine.console.expect(r"panic: [^\n]*", 60.0)
+        machine.console.expect(r"panic: [^\n]*\n", 60.0)
         return machine.console.after
 
 

@@ -65,14 +65,14 @@ def test_a_machine_is_counted(tmp_path: Path) -> None:
     """By the plugin itself: the toy's loop of user code runs its instructions equally often."""
     image = Image(TOY)
     code = [range(start, start + len(content)) for start, content in image.code()]
+    start, end = (image.symbol(name).address for name in ("user_loop", "user_null"))
     plugin = plugins.build("executed", tmp_path / "plugins")
     spec = toy_spec(icount=0, args=tuple(coverage.arguments(plugin, tmp_path, code)))
     with Machine(spec) as machine:
         machine.console.expect("toy: ready", 10.0)
-        machine.pause()
+        machine.run_to(end, 10.0)
         counts = coverage.Counts(tmp_path / str(machine.pid))
     executed = counts.executed()
-    start, end = (image.symbol(name).address for name in ("user_loop", "user_null"))
     rounds = {executed[i.address] for i in image.disassemble(start, end)}
     assert max(rounds) - min(rounds) <= 1
     assert sum(executed.values()) <= counts.cpus[0]

@@ -178,6 +178,7 @@ class Bochs:
             raise GuestError(Failure.EXITED, self._reason(), self._process.wait())
         if self.running and PROMPT.search(self._said):
             self.running = False
+            self._said = b""  # else the next command would take this prompt for its own
             raise GuestError(Failure.EXITED, "magic break")
 
     def _reason(self) -> str:

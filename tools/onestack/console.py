@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import re
 import socket
 from collections.abc import Iterator, Sequence
@@ -62,6 +63,11 @@ class _Line(_Spawn):
         """Bring the next piece; pexpect calls this when its buffer has no match."""
         del size, timeout  # the Console's own deadline governs
         return self._console.next_piece()
+
+    def forget(self) -> None:
+        """Empty both of pexpect's buffers: what may match, and what came before a match."""
+        self.buffer = ""
+        self._before = io.StringIO()
 
 
 class Console:
@@ -166,7 +172,7 @@ class Console:
         self.drain()
         self._pieces.clear()
         self._tail = ""
-        self._line.buffer = ""
+        self._line.forget()
 
     # ---- for callers
 
