@@ -49,10 +49,12 @@ def instruction(images: Images, function: str, text: str) -> str:
 # What each planted fault must make wrong. (That the registers are also cleaned while CR0.TS is set
 # is for CPUs that speculate past it; no program can see it here.)
 SLOW, FAST = "fpu_switch_state", "fpu_kept_xsaveopt"
+# Real time decides whether a sleeper comes back while another one's registers are loaded.
+SWITCHED = "(?:sleep|time slice)"
 FAULTS = {
-    "nothing is saved": (SLOW, r"xsaveopt64 .*", "sleep"),
-    "nothing is restored": (SLOW, r"xrstor64 .*\[r\w+\]", "sleep"),
-    "CR0.TS stays clear": (SLOW, r"mov cr0, r\w+", "sleep"),
+    "nothing is saved": (SLOW, r"xsaveopt64 .*", SWITCHED),
+    "nothing is restored": (SLOW, r"xrstor64 .*\[r\w+\]", SWITCHED),
+    "CR0.TS stays clear": (SLOW, r"mov cr0, r\w+", SWITCHED),
     "hand-overs save nothing": (FAST, r"xsaveopt64 .*", "yield"),
     "calls save nothing": (FAST, r"xsaveopt64 .*", "calls to another space"),
     "calls restore nothing": (FAST, r"xrstor64 .*\[r\w+\]", "calls to another space"),
