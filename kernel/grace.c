@@ -128,7 +128,8 @@ static void answer(struct core *core)
 
 static void collect(struct core *core)
 {
-    if (is_empty(&core->batch) || __atomic_load_n(&core->shared.grace_waiting, __ATOMIC_ACQUIRE) != 0) {
+    if (is_empty(&core->batch) ||
+        __atomic_load_n(&core->shared.grace_waiting, __ATOMIC_ACQUIRE) != 0) {
         return;
     }
     free_batch(core);

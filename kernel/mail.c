@@ -19,8 +19,8 @@ static void push(struct core *core, struct thread *thread)
 
     do {
         thread->mail_next = first;
-    } while (!__atomic_compare_exchange_n(&core->shared.mail, &first, thread, true, __ATOMIC_ACQ_REL,
-                                          __ATOMIC_RELAXED));
+    } while (!__atomic_compare_exchange_n(&core->shared.mail, &first, thread, true,
+                                          __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
     if (!first) {
         uint64_t flags = irq_save();
 

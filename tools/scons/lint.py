@@ -15,14 +15,14 @@ from typing import Any
 
 from SCons.Script import Action
 
-FOR_GCC_ONLY = {"-fcf-protection=none", "-fstack-usage"}
+FOR_GCC_ONLY = ("-fcf-protection=none", "-fstack-usage", "-mpreferred-stack", "-falign-")
 ROOMS = ["boot", "kernel", "user", "tests", "tools/onestack"]
 CONFIG = "tools/pyproject.toml"
 
 
 def run_tidy(target: list[Any], source: list[Any], env: Any) -> int:
     """Builder action: clang-tidy, silent unless it has found something."""
-    flags = [flag for flag in env.Flatten(env["CCFLAGS"]) if flag not in FOR_GCC_ONLY]
+    flags = [flag for flag in env.Flatten(env["CCFLAGS"]) if not flag.startswith(FOR_GCC_ONLY)]
     defines = env.subst("$_CPPDEFFLAGS $_CPPINCFLAGS", target=target, source=source).split()
     options = ["--target=x86_64-elf", *flags, *defines]
     command = ["clang-tidy", "--quiet", source[0].path, "--", *options]

@@ -200,7 +200,7 @@ cap_t worker_thread(const struct worker *worker)
 /* A look at a thread goes by its core's mail, after whatever was sent there before. */
 bool thread_settle(cap_t thread, const struct job *job)
 {
-    struct thread_info info;
+    struct thread_info info = {0}; /* the analyser does not know that the kernel fills it */
     uint64_t used = 0;
 
     for (unsigned looks = 0, alike = 0; looks < SETTLE_LOOKS; looks++) {

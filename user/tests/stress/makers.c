@@ -103,7 +103,10 @@ static void child(void *argument)
         sys_null();
     }
     sys_signal(maker->object, 1);
-    while (!by_itself) {
+    if (by_itself) {
+        return;
+    }
+    for (;;) {
         sys_yield();
     }
 }
