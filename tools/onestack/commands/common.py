@@ -37,6 +37,12 @@ class Command:
     run: Callable[[argparse.Namespace], int]
 
 
+def add_elf(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--elf", type=Path, action="append", default=[], metavar="FILE", help="more symbols"
+    )
+
+
 def add_machine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("machine (instead of a kernel file)")
     group.add_argument("--kernel", type=Path, metavar="ELF", help="boot this by QEMU's -kernel")

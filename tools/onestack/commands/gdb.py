@@ -11,6 +11,7 @@ from onestack.commands.common import (
     FOUND,
     OK,
     Command,
+    add_elf,
     add_machine,
     file_argument,
     machine_spec,
@@ -23,9 +24,7 @@ from onestack.errors import UsageError
 def _arguments(parser: argparse.ArgumentParser) -> None:
     file_argument(parser, optional=True)
     add_machine(parser)
-    parser.add_argument(
-        "--elf", type=Path, action="append", default=[], metavar="FILE", help="more symbols"
-    )
+    add_elf(parser)
     parser.add_argument(
         "--ready",
         metavar="REGEX",

@@ -12,6 +12,7 @@ from onestack.bars import waiting
 from onestack.commands.common import (
     OK,
     Command,
+    add_elf,
     add_machine,
     file_argument,
     machine_spec,
@@ -27,9 +28,7 @@ from onestack.machine import Machine
 def _arguments(parser: argparse.ArgumentParser) -> None:
     file_argument(parser, optional=True)
     add_machine(parser)
-    parser.add_argument(
-        "--elf", type=Path, action="append", default=[], metavar="FILE", help="more symbols"
-    )
+    add_elf(parser)
     parser.add_argument(
         "--ready", metavar="REGEX", type=regex, help="wait until the console shows this"
     )
