@@ -9,6 +9,9 @@
 #define RESET_CONTROL 0xcf9
 #define RESET_NOW     0x06
 
+/* The chipset acts when it is ready, not with the write (ACPI 6.5, 7.4.2); nor does QEMU. */
+#define TAKES_EFFECT_NS 1000000000UL
+
 #define PM1_BUTTON           (1u << 8) /* in status (write 1 to clear) and in enable */
 #define PM1_STATUS_ALL       0x8731u   /* every status bit that is defined */
 #define PM1_SCI_ENABLE       (1u << 0)
@@ -110,6 +113,7 @@ void power(enum power what)
     }
     if (what == POWER_RESET) {
         sys_ioports_write(ports, RESET_CONTROL, 1, RESET_NOW);
+        sys_sleep(TAKES_EFFECT_NS);
         return;
     }
     sys_ioports_write(ports, DEBUG_EXIT_PORT, 4,
@@ -117,5 +121,6 @@ void power(enum power what)
     if (registers->has_s5) {
         sleep_forever(registers->control_a, registers->s5_a);
         sleep_forever(registers->control_b, registers->s5_b);
+        sys_sleep(TAKES_EFFECT_NS);
     }
 }
