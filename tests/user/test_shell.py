@@ -14,10 +14,14 @@ PROMPT = "onestack> "
 pytestmark = pytest.mark.machine(ready=PROMPT, shared=True)
 
 
+def names(machine: Machine) -> list[str]:
+    return [row.split()[-1] for row in machine.console.run("ps", PROMPT).splitlines()[1:]]
+
+
 def test_help_lists_what_there_is(machine: Machine) -> None:
     said = machine.console.run("help", PROMPT)
     listed = {line.split()[0] for line in said.splitlines()}
-    assert {"cores", "crash", "free", "help", "nmi", "poweroff", "ps", "run"} <= listed
+    assert {"cores", "crash", "free", "help", "kill", "nmi", "poweroff", "ps", "run"} <= listed
     assert "no such command" in machine.console.run("nonsense", PROMPT)
 
 
@@ -56,13 +60,34 @@ def test_programs_come_and_go_without_a_trace(machine: Machine) -> None:
     for _ in range(40):  # more than init has rows
         assert "ended with 131" in machine.console.run("crash int3", PROMPT)
     assert free() == before
-    rows = machine.console.run("ps", PROMPT).splitlines()[1:]
-    assert [row.split()[-1] for row in rows] == ["console", "shell"]
+    assert names(machine) == ["console", "shell"]
 
 
-def test_run_refuses_what_is_not_there(machine: Machine) -> None:
-    assert "cannot run nonsense: E_INVAL" in machine.console.run("run nonsense", PROMPT)
-    assert "usage" in machine.console.run("run", PROMPT)
+def test_run_knows_what_there_is(machine: Machine) -> None:
+    assert "nonsense: no such program" in machine.console.run("run nonsense", PROMPT)
+    programs = machine.console.run("run", PROMPT).split()
+    assert {"shell", "console", "regs", "crash"} <= set(programs)
+    assert len(programs) == len(set(programs))
+
+
+def test_a_program_in_the_background_is_ended_by_kill(machine: Machine) -> None:
+    machine.console.send_line("run busy 1000 &")
+    machine.console.expect(r"busy is process (\d+)\s")
+    number = machine.console.match[1]
+    machine.console.expect(
+        rf"busy: ready.*{PROMPT}|{PROMPT}.*busy: ready\r?\n"
+    )  # nobody waits for it
+    assert names(machine) == ["console", "shell", "busy"]
+    assert machine.console.run(f"kill {number}", PROMPT) == ""
+    assert names(machine) == ["console", "shell"]
+    assert machine.console.run(f"kill {number}", PROMPT) == ""  # it has ended: what was wished
+    assert "no such process" in machine.console.run("kill 100000", PROMPT)
+    assert "usage" in machine.console.run("kill all", PROMPT)
+
+
+def test_only_who_started_a_process_may_end_it(machine: Machine) -> None:
+    assert "not started from here" in machine.console.run("kill 2", PROMPT)  # the console
+    assert names(machine) == ["console", "shell"]
 
 
 def ends_with(machine: Machine, line: str) -> GuestError:

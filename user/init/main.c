@@ -107,6 +107,31 @@ static void list(uint32_t index)
     ipc_reply(0, 0, &words, NULL, 0);
 }
 
+static void end_named(const struct entry *asker, struct entry *named)
+{
+    if (named == NULL) {
+        answer(E_INVAL);
+    } else if (named != asker && named->parent != asker->number) {
+        answer(E_RIGHTS);
+    } else {
+        if (named->alive) {
+            end_process(named, STATUS_ENDED);
+        }
+        answer(0); /* goes nowhere if it was its own end */
+    }
+}
+
+static void program(uint64_t index)
+{
+    const char *name = table_program(index);
+    struct words words = {.word = {name != NULL ? 0 : (uint64_t)E_INVAL}};
+
+    if (name != NULL) {
+        string_copy((char *)&words.word[1], PROCESS_NAME, name);
+    }
+    ipc_reply(0, 0, &words, NULL, 0);
+}
+
 static void end_those_that_ended(uint64_t bits)
 {
     struct entry *entry;
@@ -133,16 +158,13 @@ static void serve(uint64_t info, uint32_t badge, const struct words *words)
         end_process(asker, (int)words->word[0]);
         break;
     case INIT_SPAWN:
-        answer(table_spawn(endpoint, console, received, info_bytes(info), 0));
+        answer(table_spawn(asker->number, endpoint, console, received, info_bytes(info), 0));
         break;
     case INIT_WAIT:
         wait_for(named);
         break;
     case INIT_END:
-        if (named != NULL && named->alive) {
-            end_process(named, STATUS_ENDED);
-        }
-        answer(named == NULL ? E_INVAL : 0); /* goes nowhere if it was its own end */
+        end_named(asker, named);
         break;
     case INIT_LIST:
         list((uint32_t)words->word[0]);
@@ -153,6 +175,9 @@ static void serve(uint64_t info, uint32_t badge, const struct words *words)
         break;
     case INIT_NMI_DUMP:
         answer(sys_nmi_dump(own.grants[GRANT_IOPORTS], words->word[0]).value);
+        break;
+    case INIT_PROGRAM:
+        program(words->word[0]);
         break;
     default:
         answer(E_INVAL);
@@ -169,7 +194,7 @@ static int64_t start_console(void)
         return created.value;
     }
     console = created.second;
-    int64_t process = table_spawn(endpoint, 0, name, sizeof(name), console);
+    int64_t process = table_spawn(INIT_PROCESS, endpoint, 0, name, sizeof(name), console);
     if (process < 0) {
         return process;
     }
@@ -208,7 +233,7 @@ static int64_t start_first_program(void)
 {
     char strings[sizeof(boot->cmdline) + 1];
     size_t bytes = first_program(strings, sizeof(strings));
-    int64_t process = table_spawn(endpoint, console, strings, bytes, 0);
+    int64_t process = table_spawn(INIT_PROCESS, endpoint, console, strings, bytes, 0);
 
     if (process < 0) {
         printf("init: cannot start %s: %s\n", strings, error_name(process));

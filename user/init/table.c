@@ -30,6 +30,11 @@ static const struct program *program_find(const char *name)
     return NULL;
 }
 
+const char *table_program(uint64_t index)
+{
+    return index < user_program_count ? user_programs[index].name : NULL;
+}
+
 struct entry *table_find(uint32_t number)
 {
     for (size_t i = 0; i < PROCESSES; i++) {
@@ -151,8 +156,8 @@ static int64_t build(struct entry *entry, const struct elf_image *image, cap_t i
     return status < 0 ? status : process_start(process);
 }
 
-int64_t table_spawn(cap_t init_endpoint, cap_t console, const char *strings, size_t bytes,
-                    cap_t serve)
+int64_t table_spawn(uint32_t parent, cap_t init_endpoint, cap_t console, const char *strings,
+                    size_t bytes, cap_t serve)
 {
     static struct start_page page;
     struct elf_image image;
@@ -172,7 +177,8 @@ int64_t table_spawn(cap_t init_endpoint, cap_t console, const char *strings, siz
         return E_INVAL;
     }
     const struct policy *policy = policy_of(strings);
-    *entry = (struct entry){.number = ++last_number, .priority = policy->priority};
+    *entry = (struct entry){
+        .number = ++last_number, .parent = parent, .priority = policy->priority};
     string_copy(entry->name, sizeof(entry->name), strings);
     int64_t status = process_create(&entry->process, &page, quota_for(policy),
                                     PRIORITY(policy->priority, policy->ceiling));

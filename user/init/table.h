@@ -14,6 +14,7 @@
 
 struct entry {
     uint32_t number; /* 0: never used */
+    uint32_t parent; /* who had it started; only that one and it itself may end it */
     bool alive;
     int status; /* once it has ended */
     uint32_t priority;
@@ -30,8 +31,10 @@ struct entry *table_at(uint32_t index);
  * Start a program: `strings` are `bytes` long, each with its NUL. `serve` is the receiving end of
  * an endpoint for a server, or 0. Its number, or an error.
  */
-int64_t table_spawn(cap_t init_endpoint, cap_t console, const char *strings, size_t bytes,
-                    cap_t serve);
+int64_t table_spawn(uint32_t parent, cap_t init_endpoint, cap_t console, const char *strings,
+                    size_t bytes, cap_t serve);
+/* The name of the index-th program that init carries; NULL past the last. */
+const char *table_program(uint64_t index);
 /* End it, tell who waits for it. */
 void table_end(struct entry *entry, int status);
 /* Have `notification` say, by a bit for each row, whose space has ended by itself. */

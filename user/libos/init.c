@@ -44,6 +44,16 @@ int64_t init_end(uint32_t process)
     return simple_request(INIT_END, process);
 }
 
+int64_t init_program(uint32_t index, char *name)
+{
+    struct words words = {.word = {index}};
+    int64_t error = request(INIT_PROGRAM, 0, &words, NULL);
+
+    memcpy(name, &words.word[1], PROCESS_NAME);
+    name[PROCESS_NAME] = '\0';
+    return error;
+}
+
 int64_t init_list(uint32_t index, struct process_row *row)
 {
     struct words words = {.word = {index}};

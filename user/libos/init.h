@@ -7,11 +7,12 @@
  *   INIT_EXIT   0 status                                  (no answer: the asker is gone)
  *   INIT_SPAWN                      strings, name first   0 the new process's number
  *   INIT_WAIT   0 process                                 0 its status, when it has ended
- *   INIT_END    0 process                                 0
+ *   INIT_END    0 process                                 0; E_RIGHTS unless it is one's own child, or oneself
  *   INIT_LIST   0 index                                   0 process (or E_INVAL: no more),
  *                                                         1 CPU time in ns, 2 priority, 3-5 name
  *   INIT_POWER  0 enum power                              (no answer, or an error)
  *   INIT_NMI_DUMP  0 on or off                            0
+ *   INIT_PROGRAM   0 index                                0 (or E_INVAL: no more), 1-3 name
  */
 #ifndef ONESTACK_LIBOS_INIT_H
 #define ONESTACK_LIBOS_INIT_H
@@ -27,7 +28,8 @@ enum init_label {
     INIT_END,
     INIT_LIST,
     INIT_POWER,
-    INIT_NMI_DUMP
+    INIT_NMI_DUMP,
+    INIT_PROGRAM
 };
 
 enum power { POWER_OFF, POWER_OFF_FAILED, POWER_RESET, POWER_PANIC };
@@ -51,6 +53,8 @@ void init_exit(int status);
 int64_t init_spawn(const char *strings, size_t bytes);
 int64_t init_wait(uint32_t process);
 int64_t init_end(uint32_t process);
+/* The index-th program that can be started, into `name` of PROCESS_NAME + 1 bytes; E_INVAL past the last. */
+int64_t init_program(uint32_t index, char *name);
 /* The index-th process; E_INVAL past the last. */
 int64_t init_list(uint32_t index, struct process_row *row);
 int64_t init_power(enum power power);

@@ -5,6 +5,7 @@
 #include "user/libos/console.h"
 #include "user/libos/init.h"
 #include "user/libos/ipc.h"
+#include "user/libos/number.h"
 #include "user/libos/print.h"
 #include "user/libos/start.h"
 
@@ -127,8 +128,20 @@ static void do_echo(int argc, char **argv)
     printf("\n");
 }
 
-/* A program as a child of init's; wait for its end. */
-static void spawn_and_wait(int count, char **words)
+static bool program_exists(const char *wanted)
+{
+    char name[PROCESS_NAME + 1];
+
+    for (uint32_t i = 0; init_program(i, name) >= 0; i++) {
+        if (strcmp(name, wanted) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A program as a child of this one's; its number, or 0 when that has been said to be impossible. */
+static uint32_t spawn(int count, char **words)
 {
     char strings[CONSOLE_LINE + 1];
     size_t used = 0;
@@ -139,20 +152,69 @@ static void spawn_and_wait(int count, char **words)
         used += size;
     }
     int64_t process = init_spawn(strings, used);
-    if (process < 0) {
-        printf("cannot run %s: %s\n", strings, error_name(process));
-        return;
+    if (process >= 0) {
+        return (uint32_t)process;
     }
-    printf("%s ended with %ld\n", strings, init_wait((uint32_t)process));
+    if (!program_exists(words[0])) {
+        printf("%s: no such program; `run` lists them\n", words[0]);
+    } else {
+        printf("cannot run %s: %s\n", words[0], error_name(process));
+    }
+    return 0;
+}
+
+static void spawn_and_wait(int count, char **words)
+{
+    uint32_t process = spawn(count, words);
+
+    if (process != 0) {
+        printf("%s ended with %ld\n", words[0], init_wait(process));
+    }
+}
+
+static void list_programs(void)
+{
+    char name[PROCESS_NAME + 1];
+
+    for (uint32_t i = 0; init_program(i, name) >= 0; i++) {
+        printf("%s%s", i ? " " : "", name);
+    }
+    printf("\n");
 }
 
 static void do_run(int argc, char **argv)
 {
+    bool behind = argc > 2 && strcmp(argv[argc - 1], "&") == 0;
+
     if (argc < 2) {
-        printf("usage: run NAME [ARGUMENT...]\n");
+        list_programs();
+    } else if (!behind) {
+        spawn_and_wait(argc - 1, argv + 1);
+    } else {
+        uint32_t process = spawn(argc - 2, argv + 1);
+
+        if (process != 0) {
+            printf("%s is process %u\n", argv[1], process);
+        }
+    }
+}
+
+static void do_kill(int argc, char **argv)
+{
+    uint64_t process = 0;
+
+    if (argc != 2 || !parse_number(argv[1], &process)) {
+        printf("usage: kill PROCESS\n");
         return;
     }
-    spawn_and_wait(argc - 1, argv + 1);
+    int64_t error = init_end((uint32_t)process);
+
+    if (error != E_OK) {
+        printf("kill %lu: %s\n", process,
+               error == E_RIGHTS  ? "not started from here"
+               : error == E_INVAL ? "no such process"
+                                  : error_name(error));
+    }
 }
 
 /* The program of the same name does it: a crash of this process would take the prompt along. */
@@ -191,6 +253,7 @@ static const struct command commands[] = {
     {"free", "", "free memory", do_free},
     {"help", "", "this list", do_help},
     {"irq", "", "interrupts taken", do_irq},
+    {"kill", "PROCESS", "end a process that was started here", do_kill},
     {"mce", "", "machine checks taken, and the last one of each core", do_mce},
     {"mem", "", "the same as free", do_free},
     {"nmi", "[dump|quiet]",
@@ -199,7 +262,8 @@ static const struct command commands[] = {
     {"poweroff", "", "switch the machine off", do_poweroff},
     {"ps", "", "the processes", do_ps},
     {"reboot", "", "reset the machine", do_reboot},
-    {"run", "NAME [ARGUMENT...]", "run a program and wait for it", do_run},
+    {"run", "[NAME [WORD...] [&]]",
+     "run a program and wait for it (& does not); alone: which there are", do_run},
     {"threads", "", "the same as ps", do_ps},
     {"uptime", "", "time since boot", do_uptime},
 };
@@ -209,7 +273,7 @@ static void do_help(int argc, char **argv)
     (void)argc;
     (void)argv;
     for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++) {
-        printf("%-8s %-18s %s\n", commands[i].name, commands[i].arguments, commands[i].text);
+        printf("%-8s %-20s %s\n", commands[i].name, commands[i].arguments, commands[i].text);
     }
 }
 
