@@ -31,7 +31,7 @@ struct space *space_new(struct quota *quota, struct quota *account)
     space->account = account;
     space->cap_lock.rank = RANK_CAPS;
     space->cr3 = page_root_create(account);
-    if (space->cr3 == 0) {
+    if (space->cr3 == 0 || !window_open(space)) {
         space_give_up(space);
         return NULL;
     }
@@ -41,6 +41,9 @@ struct space *space_new(struct quota *quota, struct quota *account)
 /* The end of both kinds of space: one that was never seen, and one that has been emptied. */
 static void drop_account(struct space *space)
 {
+    if (space->caps != NULL) {
+        window_close(space);
+    }
     if (space->cr3 != 0) {
         frame_free(space->account, space->cr3, 0);
         space->cr3 = 0;

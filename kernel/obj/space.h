@@ -20,7 +20,7 @@ struct space {
     struct object object;
 
     /* read by every system call that names a capability */
-    struct cap *caps;   /* this space's window (window.h); NULL before the first */
+    struct cap *caps;   /* this space's window (window.h) */
     uint32_t cap_limit; /* slots that have memory; a look-up compares with it */
     uint32_t cap_free;  /* first free slot, 0 = none (slot 0 is never used) */
 

@@ -10,8 +10,8 @@
 /* A window is one entry of a third-level table; the tables' entries in the PML4 end before the image's. */
 #define WINDOW_LEVEL  3
 #define WINDOW_TABLES (TABLE_ENTRIES - 1 - (CAP_WINDOW_BASE >> 39 & (TABLE_ENTRIES - 1)))
-/* The least a space with capabilities takes: PML4, two tables and a page for the window. */
-#define SPACE_BYTES_LEAST (4 * PAGE_SIZE)
+/* The least a space takes: PML4 and the window's topmost table. */
+#define SPACE_BYTES_LEAST (2 * PAGE_SIZE)
 
 _Static_assert(CAP_WINDOW_SIZE == 1 << 30, "one entry of level 3");
 _Static_assert(CAPS_PER_PAGE * sizeof(struct cap) == PAGE_SIZE, "pages are filled");
@@ -29,25 +29,29 @@ static uint64_t window_address(uint64_t number)
     return CAP_WINDOW_BASE + number * CAP_WINDOW_SIZE;
 }
 
-/* The tables of one window: the shared one above is the root, which is never given back. */
-static struct page_table window_table(struct space *space, uint64_t address)
-{
-    const uint64_t *pml4 = phys_to_virt(kernel_table.root);
-
-    return (struct page_table){
-        .root = pml4[address >> 39 & (TABLE_ENTRIES - 1)] & PTE_ADDRESS,
-        .levels = WINDOW_LEVEL,
-        .quota = space->account,
-    };
-}
-
+/* In one of the shared tables, whose entries nobody counts: they are never given back. */
 static uint64_t *window_entry(uint64_t number)
 {
     uint64_t address = window_address(number);
-    unsigned level;
-    uint64_t *entry = page_find(&kernel_table, address, &level);
+    const uint64_t *pml4 = phys_to_virt(kernel_table.root);
+    uint64_t *entries = phys_to_virt(pml4[address >> 39 & (TABLE_ENTRIES - 1)] & PTE_ADDRESS);
 
-    return level == WINDOW_LEVEL ? entry : NULL;
+    return &entries[number % TABLE_ENTRIES];
+}
+
+static uint64_t window_number(const struct space *space)
+{
+    return ((uint64_t)space->caps - CAP_WINDOW_BASE) / CAP_WINDOW_SIZE;
+}
+
+/* A window's own tables. The topmost is there as long as the space. */
+static struct page_table window_table(struct space *space)
+{
+    return (struct page_table){
+        .root = *window_entry(window_number(space)) & PTE_ADDRESS,
+        .levels = WINDOW_LEVEL - 1,
+        .quota = space->account,
+    };
 }
 
 void window_init(uint64_t memory_bytes)
@@ -71,11 +75,8 @@ static bool window_take(uint64_t *number)
 
     lock_acquire(&lock);
     if (chain != 0) {
-        uint64_t *entry = window_entry(chain - 1);
-
         *number = chain - 1;
-        chain = *entry >> 1;
-        *entry = 0;
+        chain = *window_entry(chain - 1) >> 1;
     } else if (fresh < total) {
         *number = fresh++;
     } else {
@@ -93,9 +94,37 @@ static void window_give(uint64_t number)
     lock_release(&lock);
 }
 
+bool window_open(struct space *space)
+{
+    uint64_t table = frame_alloc(space->account, 0), number;
+
+    if (table == 0) {
+        return false;
+    }
+    if (!window_take(&number)) {
+        frame_free(space->account, table, 0);
+        return false;
+    }
+    *window_entry(number) = table | PTE_PRESENT | PTE_WRITE;
+    space->caps = (struct cap *)window_address(number);
+    return true;
+}
+
+void window_close(struct space *space)
+{
+    uint64_t table = window_table(space).root, number = window_number(space);
+
+    *window_entry(number) = 0;
+    tlb_invalidate(NULL, (uint64_t)space->caps, 1);
+    frame_free(space->account, table, 0);
+    window_give(number);
+    space->caps = NULL;
+}
+
 bool space_grow_caps(struct space *space)
 {
-    uint64_t number;
+    struct page_table table = window_table(space);
+    uint64_t address = (uint64_t)&space->caps[space->cap_limit];
     uint64_t frame;
 
     if (space->cap_limit >= CAP_TABLE_MAX) {
@@ -105,36 +134,24 @@ bool space_grow_caps(struct space *space)
     if (frame == 0) {
         return false;
     }
-    if (space->caps == NULL && window_take(&number)) {
-        space->caps = (struct cap *)window_address(number);
+    if (!page_set(&table, address, 1, frame | RIGHTS_DATA)) {
+        frame_free(space->account, frame, 0);
+        return false;
     }
-    if (space->caps != NULL) {
-        uint64_t address = (uint64_t)&space->caps[space->cap_limit];
-        struct page_table table = window_table(space, address);
-
-        if (page_set(&table, address, 1, frame | RIGHTS_DATA)) {
-            return true;
-        }
-    }
-    frame_free(space->account, frame, 0);
-    return false;
+    return true;
 }
 
 bool window_shrink(struct space *space)
 {
-    if (space->caps == NULL) {
-        return false;
-    }
+    struct page_table table = window_table(space);
+    uint64_t frames[TABLE_LEVELS];
+    unsigned level;
+
     if (space->cap_limit == 0) {
-        window_give(((uint64_t)space->caps - CAP_WINDOW_BASE) / CAP_WINDOW_SIZE);
-        space->caps = NULL;
         return false;
     }
     space->cap_limit -= CAPS_PER_PAGE;
     uint64_t address = (uint64_t)&space->caps[space->cap_limit];
-    struct page_table table = window_table(space, address);
-    uint64_t frames[TABLE_LEVELS];
-    unsigned level;
     uint64_t page = *page_find(&table, address, &level) & PTE_ADDRESS;
 
     page_clear_some(&table, address, address + PAGE_SIZE, 1);
