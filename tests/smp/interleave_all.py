@@ -1,69 +1,99 @@
 # SPDX-License-Identifier: MIT
 """The whole interleaving sweep: each instruction of each race. Takes hours; can be cut short.
 
-    python tests/smp/interleave_all.py [--limit N] [--only TEXT] [--out FILE]
+    python tests/smp/interleave_all.py [--kinds atomic,shared,private] [--only TEXT] [--out FILE]
 
-Each race's result is a line of JSON in FILE (build/interleaving.jsonl) as soon as there is one;
-races that stand there already are not played again. Ends with 1 if any outcome was wrong.
+All races are played at their atomic instructions first, then at those that touch what is shared,
+then at the others (Kind); each with its caller's core frozen and with the victim's. Each result is
+a line of JSON in FILE (build/interleaving.jsonl) as soon as there is one, and is not made again.
+Ends with 1 if any outcome was wrong.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from interleaving import TOP, Interleaver, Report  # noqa: E402  it stands beside this file
+from boundaries import Kind  # noqa: E402  they stand beside this file
+from interleaving import CORE_A, CORE_C, TOP, Interleaver, Report  # noqa: E402
 from races import RACES  # noqa: E402
 
+SIDES = {"caller": CORE_A, "victim": CORE_C}
 
-def line_of(report: Report, interleaver: Interleaver, seconds: float) -> dict[str, object]:
-    """What is kept of a race."""
-    wrong = [
-        {"at": f"{interleaver.images.name(at.address)} visit {at.visit}", "seen": text}
-        for at, text in report.failures
-    ]
+
+def play(interleaver: Interleaver, kind: Kind, side: str, name: str) -> dict[str, Any]:
+    """One kind of boundaries of a race; what is kept of it."""
+    start = time.monotonic()
+    report = interleaver.sweep(
+        RACES[name], SIDES[side], lambda path: [one for one in path if one.kind is kind]
+    )
+    if report.failures:
+        print(report.told(interleaver.images), flush=True)
     return {
-        "race": report.race,
+        "race": name,
+        "side": side,
+        "kind": kind,
         "boundaries": report.boundaries,
         "unreached": report.unreached,
-        "outcomes": len(report.outcomes),
-        "seconds": round(seconds, 1),
-        "failures": wrong,
+        "outcomes": len(set(report.outcomes.values())),
+        "seconds": round(time.monotonic() - start, 1),
+        "failures": failures(report, interleaver),
     }
+
+
+def failures(report: Report, interleaver: Interleaver) -> list[dict[str, str]]:
+    """The wrong outcomes, each with its place."""
+    name = interleaver.images.name
+    return [
+        {"at": f"{name(at.address)} visit {at.visit}", "seen": text} for at, text in report.failures
+    ]
 
 
 def main() -> int:
     """Play what is left to play."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--limit", type=int, default=0, help="boundaries of each race, 0: all")
+    parser.add_argument("--kinds", default=",".join(Kind), help="of boundaries")
     parser.add_argument("--only", default="", help="races whose name has this in it")
     parser.add_argument("--out", type=Path, default=TOP / "build/interleaving.jsonl")
     options = parser.parse_args()
-    done = {}
+    rows = []
     if options.out.exists():
-        done = {row["race"]: row for row in map(json.loads, options.out.read_text().splitlines())}
-    wanted = [name for name in RACES if options.only in name]
+        rows = [json.loads(line) for line in options.out.read_text().splitlines()]
+    done = {(row["kind"], row["race"], row["side"]) for row in rows}
+    wanted = itertools.product(
+        map(Kind, options.kinds.split(",")), SIDES, [name for name in RACES if options.only in name]
+    )
     with Interleaver() as interleaver, options.out.open("a") as out:
-        for number, name in enumerate(wanted, 1):
-            if name not in done:
-                start = time.monotonic()
-                report = interleaver.sweep(RACES[name], options.limit)
-                done[name] = line_of(report, interleaver, time.monotonic() - start)
-                out.write(json.dumps(done[name]) + "\n")
-                out.flush()
-                if report.failures:
-                    print(report.told(interleaver.images), flush=True)
-            row = done[name]
+        for kind, side, name in wanted:
+            if (kind, name, side) in done:
+                continue
+            row = play(interleaver, kind, side, name)
+            rows.append(row)
+            out.write(json.dumps(row) + "\n")
+            out.flush()
             print(
-                f"[{number}/{len(wanted)}] {name}: {row['boundaries']} boundaries, "
-                f"{len(row['failures'])} wrong, {row['seconds']} s",
+                f"{kind} {name}, {side}: {row['boundaries']} boundaries, {row['unreached']} not "
+                f"reached, {len(row['failures'])} wrong, {row['seconds']} s",
                 flush=True,
             )
-    return any(done[name]["failures"] for name in wanted)
+    for kind in Kind:
+        sums: Counter[str] = Counter()
+        for row in rows:
+            if row["kind"] == kind:
+                sums += Counter(
+                    boundaries=row["boundaries"],
+                    unreached=row["unreached"],
+                    wrong=len(row["failures"]),
+                )
+        print(f"{kind}: {dict(sums)}")
+    return any(row["failures"] for row in rows)
 
 
 if __name__ == "__main__":

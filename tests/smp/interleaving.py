@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The interleaving sweep: two operations on two cores, in every order that counts.
 
-Core A is frozen at one instruction of its operation. The conflicting operation runs on core B to
-its end, or until it cannot go on without A; so do other cores of which it wants something. Then
-all go on, and what has come of both is compared with what comes of one after the other. A race
-of a check and its act shows at the instructions between the two, in each run; no luck is needed.
+A core is frozen at one instruction of operation A: the core that called it or, for an operation on
+a thread of core C, that core. The conflicting operation runs on core B to its end, or until it
+cannot go on without the frozen one; so do other cores of which it wants something. Then all go on,
+and what has come of both is compared with what comes of one after the other. A race of a check and
+its act shows at the instructions between the two, in each run; no luck is needed.
 
 The operations are the agent's workers', held in user mode on their cores (agent.hold). A snapshot
 of the machine in that state is where each round begins.
@@ -12,16 +13,16 @@ of the machine in that state is where each round begins.
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from abi import ERRORS as E
 from agent import READY, Agent, AgentError, Result
-from kernel_state import KernelState
+from boundaries import Boundary, Kind, kind_behind
 
 from onestack.elf import Images
 from onestack.errors import DeadlineError, GuestError
@@ -32,16 +33,15 @@ from onestack.patch import PatchFault
 TOP = Path(__file__).resolve().parents[2]
 KERNEL = TOP / "build/tcb-ist-release/kernel.elf"
 AGENT_CORE, CORE_A, CORE_B, CORE_C = range(4)
-USER_END = 1 << 47
 MAX_PATH = 20000  # instructions of an operation
+USER_END = 1 << 47
 PATIENCE = 20.0  # seconds for a core to get where it must
-TURNS = 24  # of other cores, while A is frozen
+TURNS = 64  # of other cores, while one is frozen
 KEEP = 2  # how many visits of an address are boundaries, from its first and from its last on
 
 Observed = Mapping[str, object]
 Outcome = tuple[tuple[str, object], ...]
 Judge = Callable[[], Observed]
-Plant = Callable[[Images], list[PatchFault]]
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,6 @@ class Race:
     why: str = ""
 
 
-@dataclass(frozen=True)
-class Boundary:
-    """A place to freeze core A: an address, at its nth visit since the operation began."""
-
-    address: int
-    visit: int
-
-
 @dataclass
 class Report:
     """What a sweep of a race came to."""
@@ -92,7 +84,7 @@ class Report:
     race: str
     orders: dict[str, Outcome]
     boundaries: int = 0
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    outcomes: dict[Boundary, Outcome] = field(default_factory=dict)
     failures: list[tuple[Boundary, str]] = field(default_factory=list)
     unreached: int = 0
 
@@ -126,7 +118,6 @@ class Interleaver:
         self, cores: int = 4, faults: Callable[[Images], list[PatchFault]] | None = None
     ) -> None:
         self.images = Images.load(KERNEL, TOP / "build/user/agent.elf")
-        self.state = KernelState(KERNEL, self.images)
         self.cores = cores
         self._faults = faults
         kernel = self.images.images[0]
@@ -140,6 +131,9 @@ class Interleaver:
         self.idle = resolve("idle_hlt")
         self.exits = frozenset({resolve("exit_iret_leave"), resolve("exit_sysret_leave")})
         self.finished = resolve("job_finished")
+        self.entry = resolve(f"syscall_entry_{CORE_A}")
+        self.frozen: int | None = None
+        self.race: Race | None = None
 
     def __enter__(self) -> Interleaver:
         """Boot, and keep the state."""
@@ -171,18 +165,22 @@ class Interleaver:
         machine.console.forget()
 
     def open(self, race: Race) -> None:
-        """Set the scene, hold both, keep the state."""
+        """Set the scene, hold both, let everybody else come to rest, keep the state."""
+        self.race = None
         self._load("ready")
         self.machine.resume()
         self.agent = Agent(self.machine)
-        self.before = self.agent.free()
         self.scene = race.setup(self.agent)
         self.holds = {}
         for job in (self.scene.a, self.scene.b):
             self.holds[job.worker] = self.agent.hold(job.worker)
             self._start(job)
         self.machine.pause()
+        self.frozen = None
+        self._others(b_too=False)
         self.machine.save("scene")
+        self.orders = {"a then b": self.order("a"), "b then a": self.order("b")}
+        self.race = race
 
     def _start(self, job: Job) -> None:
         words = tuple(map(str, job.arguments))
@@ -219,24 +217,27 @@ class Interleaver:
         self.machine.gdb.cont()
         return self._observe()
 
-    def path(self) -> list[Boundary]:
-        """The instructions of A's operation on its core, alone but where it waits for others."""
-        self._load("scene")
-        gdb = self.machine.gdb
-        self._release(self.scene.a, CORE_A)
-        self._run(CORE_A, {self._entry(CORE_A)})
-        gdb.set_step_mode(Step.HOLD_ALL)
+    def path(self, frozen: int = CORE_A) -> list[Boundary]:
+        """The instructions of A's operation on a core, alone but where it waits for others."""
+        gdb, kernel = self.machine.gdb, self.images.images[0]
+        self._begin(frozen)
+        self._others(b_too=False)
+        gdb.set_step_mode(Step.NO_TIMER)
         visits: Counter[int] = Counter()
         path: list[Boundary] = []
-        at = self._entry(CORE_A)
-        while at >= USER_END and at != self.idle and len(path) < MAX_PATH:
-            if not path or path[-1].address != at:  # a repeated string instruction counts once
-                visits[at] += 1
-                path.append(Boundary(at, visits[at]))
+        kind = Kind.PRIVATE
+        while len(path) < MAX_PATH and self._wanted(frozen):
+            at = gdb.registers(frozen).pc
             if at in self.pauses:
                 self._others(b_too=False)
-            gdb.step(CORE_A)
-            at = gdb.registers(CORE_A).pc
+            if at >= USER_END and not self._is_idle(at):
+                if not path or path[-1].address != at:  # a repeated string instruction counts once
+                    visits[at] += 1
+                    path.append(Boundary(at, visits[at], kind))
+                kind = kind_behind(kernel.disassemble(at, at + 15)[0])
+            gdb.step(frozen)
+            if not self._is_busy(gdb.registers(frozen).pc):
+                self._others(b_too=False)
         return [
             boundary
             for boundary in path
@@ -244,14 +245,10 @@ class Interleaver:
             and (boundary.visit <= KEEP or boundary.visit > visits[boundary.address] - KEEP)
         ]
 
-    def _entry(self, cpu: int) -> int:
-        return self.images.resolve(f"syscall_entry_{cpu}")
-
-    def play(self, boundary: Boundary) -> Outcome | None:
+    def play(self, boundary: Boundary, frozen: int = CORE_A) -> Outcome | None:
         """A to the boundary, B to its end, A on. None if A does not come by there this time."""
-        self._load("scene")
-        self._release(self.scene.a, CORE_A)
-        if not self._to(boundary):
+        self._begin(frozen)
+        if not self._to(boundary, frozen):
             return None
         self._release(self.scene.b, CORE_B)
         self._others(b_too=True)
@@ -259,30 +256,39 @@ class Interleaver:
         self.machine.gdb.cont()
         return self._observe()
 
-    def _to(self, boundary: Boundary) -> bool:
-        """Run core A alone up to a boundary."""
-        stops = {boundary.address, self.finished, self.idle} | self.pauses
-        left = boundary.visit
-        while True:
-            at = self._run(CORE_A, stops)
-            left -= at == boundary.address
-            if left == 0:
-                return True
-            if at in (self.finished, self.idle):
-                return False
-            if at in self.pauses:
-                self._others(b_too=False)
+    def _begin(self, frozen: int) -> None:
+        """A begins, and stands at its entry."""
+        self._load("scene")
+        self.frozen = frozen
+        self._release(self.scene.a, CORE_A)
+        self._run(CORE_A, {self.entry})
 
-    def _run(self, cpu: int, stops: set[int]) -> int:
+    def _to(self, boundary: Boundary, cpu: int) -> bool:
+        """Run a core alone up to a boundary."""
+        rests = self.exits | self.pauses | {self.finished, self.idle}
+        left = boundary.visit
+        if cpu == CORE_A:
+            left -= boundary.address == self.machine.gdb.registers(cpu).pc
+        else:
+            self._others(b_too=False)
+        while left and (at := self._run(cpu, rests | {boundary.address})) != self.finished:
+            left -= at == boundary.address
+            if left and at in rests:
+                self._others(b_too=False)
+                if at not in self.pauses and not self._wanted(cpu):
+                    break
+        return left == 0
+
+    def _run(self, cpu: int, stops: AbstractSet[int]) -> int:
         """Let one core run alone until it is at one of these; past that where it stands."""
         gdb = self.machine.gdb
+        gdb.change_breakpoints(stops)
         if gdb.registers(cpu).pc in stops:
-            gdb.change_breakpoints(frozenset())
-            gdb.step(cpu)
+            gdb.set_step_mode(Step.NO_TIMER)
+            gdb.step(cpu)  # which no breakpoint stops
             at = gdb.registers(cpu).pc
             if at in stops:
                 return at
-        gdb.change_breakpoints(frozenset(stops))
         gdb.cont(cpu)
         try:
             gdb.wait_stop(PATIENCE, f"a stop of CPU {cpu}")
@@ -292,56 +298,58 @@ class Interleaver:
             raise DeadlineError(f"CPU {cpu} alone does not stop; it is at {where}") from error
         return gdb.registers(cpu).pc
 
+    def _is_idle(self, at: int) -> bool:
+        return self.idle <= at <= self.idle + 1
+
+    def _is_busy(self, at: int) -> bool:
+        """In the kernel, and not about to leave it."""
+        return at >= USER_END and not self._is_idle(at) and at not in self.exits
+
     def _wanted(self, cpu: int) -> bool:
         """Whether a core goes on by itself: it is in the kernel, or an interrupt waits for it."""
-        at = self.machine.gdb.registers(cpu).pc
-        if at >= USER_END and not self.idle <= at <= self.idle + 1:
-            return at not in self.exits
+        if self._is_busy(self.machine.gdb.registers(cpu).pc):
+            return True
         return re.search(r"IRR\s+\d", self.machine.qmp.hmp(f"info lapic {cpu}")) is not None
 
     def _others(self, *, b_too: bool) -> None:
-        """Let all but core A run until none of them can go on without it."""
+        """Let all but the frozen core run until none of them can go on without it."""
         stops = self.pauses | self.exits | {self.idle, self.finished}
         busy = b_too  # B has its operation to begin
         for _ in range(TURNS):
             moved = False
             for cpu in range(self.cores):
-                if cpu == CORE_A or not ((busy and cpu == CORE_B) or self._wanted(cpu)):
+                begins = busy and cpu == CORE_B
+                if cpu == self.frozen or not (begins or self._wanted(cpu)):
                     continue
-                moved = True
-                ends = stops - (self.exits if busy and cpu == CORE_B else set())
-                at = self._run(cpu, set(ends))
-                if cpu == CORE_B and at in (self.finished, self.idle):
+                before = self.machine.gdb.registers(cpu)
+                at = self._run(cpu, stops - self.exits if begins else stops)
+                moved |= (
+                    self.machine.gdb.registers(cpu) != before
+                )  # or it spins, and is where it was
+                if begins and at in (self.finished, self.idle):
                     busy = False
             if not moved:
                 return
+        raise DeadlineError(f"after {TURNS} turns the other cores still go on")
 
     # ---- all of it
 
-    def representative(self, path: list[Boundary], count: int) -> list[Boundary]:
-        """So many of a path: behind its atomic instructions, where cores agree on something."""
-        kernel = self.images.images[0]
-        behind = []
-        for before, boundary in itertools.pairwise(path):
-            code = next(iter(kernel.disassemble(before.address, before.address + 15)), None)
-            if code and (code.mnemonic == "xchg" or code.mnemonic.startswith("lock")):
-                behind.append(boundary)
-        return spread(behind or path, count)
-
-    def sweep(self, race: Race, limit: int = 0, within: tuple[str, ...] = ()) -> Report:
-        """All boundaries of a race, or those in some functions, or `limit` that represent them."""
-        self.open(race)
-        report = Report(race.name, {"a then b": self.order("a"), "b then a": self.order("b")})
+    def sweep(
+        self,
+        race: Race,
+        frozen: int = CORE_A,
+        choose: Callable[[list[Boundary]], list[Boundary]] = list,
+    ) -> Report:
+        """All boundaries of a race on a core, or those chosen of them."""
+        if self.race is not race:
+            self.open(race)
+        report = Report(race.name, self.orders)
         right = set(report.orders.values())
-        path = self.path()
-        chosen = self.representative(path, limit) if limit else path
-        if within:
-            names = [self.images.name(boundary.address).partition("+")[0] for boundary in path]
-            chosen = [one for one, name in zip(path, names, strict=True) if name in within]
+        chosen = choose(self.path(frozen))
         report.boundaries = len(chosen)
         for boundary in chosen:
             try:
-                outcome = self.play(boundary)
+                outcome = self.play(boundary, frozen)
             except (GuestError, DeadlineError, AgentError) as error:
                 report.failures.append((boundary, f"{type(error).__name__}: {error}"))
                 if not self.machine.alive:
@@ -350,7 +358,7 @@ class Interleaver:
             if outcome is None:
                 report.unreached += 1
                 continue
-            report.outcomes[outcome] += 1
+            report.outcomes[boundary] = outcome
             if outcome not in right and not also_right(outcome, right, race):
                 report.failures.append((boundary, str(dict(outcome))))
         return report
@@ -365,10 +373,3 @@ def also_right(outcome: Outcome, right: set[Outcome], race: Race) -> bool:
             if any(all(dict(order).get(k) == v for k, v in rest.items()) for order in right):
                 return True
     return False
-
-
-def spread(path: list[Boundary], count: int) -> list[Boundary]:
-    """So many of a path's boundaries, evenly."""
-    if len(path) <= count:
-        return path
-    return [path[i * (len(path) - 1) // (count - 1)] for i in range(count)]

@@ -3,16 +3,23 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
-from interleaving import Interleaver
+from boundaries import Boundary, Kind, representative
+from interleaving import CORE_A, CORE_C, Interleaver
 from races import RACES
 
 from onestack.elf import Images
 from onestack.patch import PatchFault
 
 PART = 4  # boundaries of each race
+part = partial(representative, count=PART)
+THERE = [f"send-and-{what}-of-the-receiver-turned" for what in ("cancel", "end", "suspend")]
+THERE += ["send-and-migration-of-the-receiver-turned", "send-and-priority-of-the-receiver-turned"]
+THERE += ["send-and-revoke-of-its-endpoint-turned", "end-and-affinity-of-one-that-runs"]
 
 
 @pytest.fixture(scope="module")
@@ -23,24 +30,60 @@ def interleaver() -> Iterator[Interleaver]:
 
 @pytest.mark.parametrize("name", RACES)
 def test_a_race_ends_as_if_one_came_after_the_other(interleaver: Interleaver, name: str) -> None:
-    report = interleaver.sweep(RACES[name], PART)
+    report = interleaver.sweep(RACES[name], choose=part)
     assert report.boundaries > report.unreached, "it never comes by there"
     assert not report.failures, report.told(interleaver.images)
 
 
-def lock_that_does_not_lock(images: Images) -> list[PatchFault]:
-    """A sender looks whether somebody receives, and takes him, as if it had the endpoint's lock."""
+@pytest.mark.parametrize("name", THERE)
+def test_and_so_it_does_where_the_victim_lives(interleaver: Interleaver, name: str) -> None:
+    """What the victim's core does for A is frozen, not what A's own does."""
+    report = interleaver.sweep(RACES[name], CORE_C, part)
+    assert report.boundaries > report.unreached, "it never comes by there"
+    assert not report.failures, report.told(interleaver.images)
+
+
+def locks_that_do_not_lock(images: Images, function: str) -> list[PatchFault]:
+    """The function does what it does as if it had the locks that it takes."""
     kernel = images.images[0]
-    entry = kernel.symbol("sys_send")
+    entry = kernel.symbol(function)
     code = kernel.disassemble(entry.address, entry.address + entry.size)
-    send = int(next(one.operands for one in code if one.mnemonic == "jmp"), 16)
-    at = next(o.address for o in kernel.disassemble(send, send + 0x200) if o.mnemonic == "xchg")
-    return [PatchFault("no lock", f"{at:#x}", b"\x31\xc0", expect="xchg")]  # xor %eax, %eax
+    if code[-1].mnemonic == "jmp" and len(code) < 10:  # it sets something and goes on in another
+        start = int(code[-1].operands, 16)
+        code = kernel.disassemble(start, start + 0x200)
+    return [
+        PatchFault("no lock", f"{one.address:#x}", b"\x31\xc0", expect="xchg")  # xor %eax, %eax
+        for one in code
+        if one.mnemonic == "xchg"
+    ]
 
 
-def test_a_check_split_from_its_act_is_found() -> None:
-    race = RACES["send-and-cancel-of-the-receiver"]
-    with Interleaver(faults=lock_that_does_not_lock) as planted:
-        report = planted.sweep(race, within=("dequeue",))
+@pytest.mark.parametrize(
+    ("name", "unlocked", "frozen", "between"),
+    [
+        ("send-and-cancel-of-the-receiver", "sys_send", CORE_A, "dequeue"),
+        (
+            "send-and-cancel-of-the-receiver-turned",
+            "thread_leave_place",
+            CORE_C,
+            "thread_leave_place",
+        ),
+    ],
+    ids=["caller", "victim"],
+)
+def test_a_check_split_from_its_act_is_found(
+    name: str, unlocked: str, frozen: int, between: str
+) -> None:
+    with Interleaver(faults=partial(locks_that_do_not_lock, function=unlocked)) as planted:
+
+        def near(path: list[Boundary]) -> list[Boundary]:
+            names = [planted.images.name(one.address).partition("+")[0] for one in path]
+            first = names.index(between)
+            return path[first - 1 : first + 60]
+
+        report = planted.sweep(RACES[name], frozen, near)
     assert report.failures, "the planted race is not found"
     assert len(report.failures) < report.boundaries, "it shows between the check and the act only"
+    for before, boundary in itertools.pairwise(report.outcomes):
+        if boundary.kind is Kind.PRIVATE:
+            assert report.outcomes[boundary] == report.outcomes[before], "nobody can tell, it says"
