@@ -5,6 +5,7 @@
 #include "kernel/arch/cpu.h"
 #include "kernel/arch/entry.h"
 #include "kernel/arch/mcheck.h"
+#include "kernel/broken.h"
 #include "kernel/debug/dump.h"
 #include "kernel/grace.h"
 #include "kernel/ipc.h"
@@ -86,6 +87,9 @@ static __attribute__((noinline)) void *choose(struct core *core)
         if (!next) {
             return idle;
         }
+    }
+    if (next->flags & THREAD_FLAG_TELLS) {
+        broken_tell(next);
     }
     return next->continuation ? run_continuation : exit_iret;
 }

@@ -5,7 +5,6 @@
 #include "kernel/abi/message.h"
 #include "kernel/arch/cpu.h"
 #include "kernel/arch/entry.h"
-#include "kernel/arch/mcheck.h"
 #include "kernel/ipc.h"
 #include "kernel/lib/string.h"
 #include "kernel/mail.h"
@@ -81,8 +80,7 @@ void fault_forget(struct thread *thread)
     }
 }
 
-/* To whoever receives there, or to the end of its queue. False: the endpoint is dead. */
-static bool send(struct core *core, struct thread *self, struct endpoint *endpoint)
+bool fault_send(struct core *core, struct thread *self, struct endpoint *endpoint)
 {
     struct thread *receiver = NULL;
 
@@ -152,7 +150,7 @@ static bool miss(struct core *core, struct thread *self, struct space *space, ui
     }
     self->fault_memory = memory;
     self->fault_page = (offset & ~(uint64_t)(PAGE_SIZE - 1)) | (error & PF_WRITE ? 1 : 0);
-    if (!send(core, self, pager)) {
+    if (!fault_send(core, self, pager)) {
         fault_forget(self);
         return false;
     }
@@ -235,7 +233,7 @@ static enum outcome upcall(struct core *core, struct thread *self, unsigned vect
 }
 
 /*
- * As send() and fault_deliver(), for a handler that waits on this core: goes on in it at once, for it
+ * As fault_send() and fault_deliver(), for a handler that waits on this core: goes on in it at once, for it
  * inherits self's priority. Returns if there is none.
  */
 static __attribute__((noinline)) void fast_fault(struct core *core, struct thread *self,
@@ -267,7 +265,7 @@ static bool to_endpoint(struct core *core, struct thread *self, unsigned vector,
     self->words[2] = address;
     fast_fault(core, self, endpoint);
     self->words[3] = FAULT_EXCEPTION;
-    return send(core, self, endpoint);
+    return fault_send(core, self, endpoint);
 }
 
 static void end(struct core *core, struct thread *self)
@@ -287,40 +285,5 @@ void fault_user(struct core *core, struct thread *self, unsigned vector, uint64_
     }
     if (!to_endpoint(core, self, vector, error, address)) {
         end(core, self);
-    }
-}
-
-/* ---- machine checks ---- */
-
-/* A continuation of a thread that was in user mode; its words are the message's. */
-static void machine_check(struct core *core, struct thread *self)
-{
-    struct endpoint *endpoint = self->space->fault_endpoint;
-
-    if ((!endpoint || !send(core, self, endpoint)) && self->words[2]) {
-        end(core, self);
-    }
-}
-
-void fault_machine_check(struct core *core, const struct mcheck_record *record)
-{
-    struct thread *self = entry_current(core);
-    bool required = record->user && mcheck_required(record);
-    uint64_t address = 0;
-
-    /* In the middle of a call it has used no broken memory: that would have been fatal. */
-    if (self->space == NULL || self->state != THREAD_READY || self->continuation ||
-        !(record->status & MCHECK_STATUS_UNCORRECTED)) {
-        return;
-    }
-    if (record->status & MCHECK_STATUS_ADDRESS) {
-        address = space_find_frame(self->space, record->address);
-    }
-    if (required || address) {
-        self->words[0] = record->status;
-        self->words[1] = address;
-        self->words[2] = required;
-        self->words[3] = FAULT_MACHINE_CHECK;
-        self->continuation = machine_check;
     }
 }

@@ -5,7 +5,7 @@
 
 #include "kernel/arch/core.h"
 
-struct mcheck_record;
+struct endpoint;
 struct space;
 
 /*
@@ -17,12 +17,10 @@ void fault_user(struct core *core, struct thread *self, unsigned vector, uint64_
                 uint64_t address);
 
 /*
- * An uncorrected machine check that is not fatal, at the outermost level. If the thread that is current
- * has used what is broken, or its space maps the address, its space's fault endpoint is told before
- * it next runs in user mode; without an endpoint, it ends if it must not go on.
+ * What is in self's words goes to whoever receives there, or self to the end of its queue. False: the
+ * endpoint is dead.
  */
-void fault_machine_check(struct core *core, const struct mcheck_record *record);
-
+bool fault_send(struct core *core, struct thread *self, struct endpoint *endpoint);
 /*
  * The kernel, working for `self`, needs a page of `space` (self's own, or its partner's in an IPC) that is
  * not there. If a pager backs it: ask, block self, return true; when the page has come self goes on

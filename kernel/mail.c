@@ -4,6 +4,7 @@
 #include "kernel/arch/irq_flag.h"
 #include "kernel/arch/lapic.h"
 #include "kernel/arch/vectors.h"
+#include "kernel/broken.h"
 #include "kernel/fault.h"
 #include "kernel/ipc.h"
 #include "kernel/obj/endpoint.h"
@@ -95,6 +96,9 @@ static void read_one(struct core *core, struct thread *thread)
     }
     if (message & MAIL_LEAVE) {
         ipc_let_go(core, thread);
+    }
+    if (message & MAIL_BROKEN) {
+        broken_tell(thread);
     }
     if (message & MAIL_ARRIVE) {
         arrive(core, thread);

@@ -16,6 +16,7 @@
 #define MAIL_INHERIT 8u  /* somebody else waits for its replies now: its priority may change */
 #define MAIL_ARRIVE  16u /* it lives here from now on; thread->core is set */
 #define MAIL_LEAVE   32u /* it drives a long copy; its partner wants to leave (thread->claimed) */
+#define MAIL_BROKEN  64u /* its space is to be told of a machine check, by it */
 
 /* thread.claimed, a bit each; 0: by nobody */
 #define CLAIM_HELD     1 /* somebody finishes its wait */

@@ -4,6 +4,7 @@
 #include "kernel/arch/clock.h"
 #include "kernel/arch/entry.h"
 #include "kernel/arch/fpu.h"
+#include "kernel/broken.h"
 #include "kernel/mail.h"
 #include "kernel/obj/object.h"
 #include "kernel/obj/wait_queue.h"
@@ -186,6 +187,9 @@ void sched_ready(struct core *core, struct thread *thread)
 {
     if (thread->flags & THREAD_FLAG_SUSPENDED) {
         return; /* resuming comes here again */
+    }
+    if (UNLIKELY(thread->flags & THREAD_FLAG_TELLS)) {
+        broken_tell(thread);
     }
     if (thread->flags & THREAD_FLAG_AWAY && !thread->continuation) {
         mail_send(thread, core_at(thread->core_wish));

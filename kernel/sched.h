@@ -24,7 +24,7 @@ struct thread *sched_choose(struct core *core);
 static inline bool sched_stays(const struct core *core, const struct thread *self)
 {
     return self->state == THREAD_READY &&
-           !(self->flags & (THREAD_FLAG_SUSPENDED | THREAD_FLAG_AWAY)) &&
+           !(self->flags & (THREAD_FLAG_SUSPENDED | THREAD_FLAG_AWAY | THREAD_FLAG_TELLS)) &&
            core->ready_top < self->priority;
 }
 /* Load everything of `to` that is not in its frame, keep `from`'s. `to` is in no queue. */

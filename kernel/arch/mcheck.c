@@ -4,9 +4,9 @@
 #include "kernel/arch/cpu.h"
 #include "kernel/arch/debug_exit.h"
 #include "kernel/arch/segments.h"
+#include "kernel/broken.h"
 #include "kernel/debug/panic.h"
 #include "kernel/debug/print.h"
-#include "kernel/fault.h"
 #include "kernel/lib/lock.h"
 
 static struct mcheck_log logs[MAX_CORES];
@@ -136,6 +136,6 @@ void mcheck_event(struct core *core)
         lock_acquire(&line);
         print_record(core, record);
         lock_release(&line);
-        fault_machine_check(core, record);
+        broken_report(core, record);
     }
 }

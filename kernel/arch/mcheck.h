@@ -45,7 +45,7 @@ void mcheck_init(struct core *core);
 void mcheck_record(struct core *core, const struct frame *regs);
 /* Clear MCG_STATUS: the next one may come. */
 void mcheck_open(void);
-/* Outermost level, IF=1: report what was recorded, to the current thread's process too (fault.h). */
+/* Outermost level, IF=1: report what was recorded, to the processes concerned, too (broken.h). */
 void mcheck_event(struct core *core);
 /* Must the thread that was struck not go on? */
 static inline bool mcheck_required(const struct mcheck_record *record)

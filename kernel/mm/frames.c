@@ -7,15 +7,13 @@
 #include "kernel/mm/frames.h"
 
 #include "kernel/debug/panic.h"
-#include "kernel/lib/lock.h"
 #include "kernel/lib/string.h"
 #include "kernel/obj/quota.h"
 
 struct page_frame *frame_table;
 uint32_t frame_count;
 
-static struct lock lock = {
-    .rank = RANK_FRAMES}; /* guards all below, and the entries of frames that nobody owns */
+struct lock frames_lock = {.rank = RANK_FRAMES}; /* and the entries of frames that nobody owns */
 static uint32_t free_list[FRAME_ORDERS];
 static uint32_t free_orders; /* bit n: free_list[n] is not empty */
 static uint64_t free_frames;
@@ -92,7 +90,7 @@ void frames_add(uint64_t base, uint64_t bytes)
     uint32_t number = (uint32_t)(base >> PAGE_SHIFT);
     uint32_t left = (uint32_t)(bytes >> PAGE_SHIFT);
 
-    lock_acquire(&lock);
+    lock_acquire(&frames_lock);
     while (left > 0) {
         unsigned order = FRAME_ORDERS - 1;
 
@@ -103,14 +101,14 @@ void frames_add(uint64_t base, uint64_t bytes)
         number += 1u << order;
         left -= 1u << order;
     }
-    lock_release(&lock);
+    lock_release(&frames_lock);
 }
 
 uint64_t frames_take(unsigned order)
 {
     uint32_t number = 0;
 
-    lock_acquire(&lock);
+    lock_acquire(&frames_lock);
     uint32_t large_enough = free_orders >> order << order;
 
     if (large_enough != 0) {
@@ -127,7 +125,7 @@ uint64_t frames_take(unsigned order)
         frame_table[number].entries = 0;
         free_frames -= 1u << order;
     }
-    lock_release(&lock);
+    lock_release(&frames_lock);
     return (uint64_t)number << PAGE_SHIFT;
 }
 
@@ -136,14 +134,14 @@ void frames_give(uint64_t physical, unsigned order)
     uint32_t number = (uint32_t)(physical >> PAGE_SHIFT);
     struct page_frame *frame = &frame_table[number];
 
-    if (frame->kind < FRAME_USED || (frame->kind == FRAME_USED && frame->order != order)) {
+    if (frame->kind < FRAME_USED || (frame->kind != FRAME_SLAB && frame->order != order)) {
         panic("frame 0x%lx of order %u given back: it is of kind %u, order %u", physical, order,
               frame->kind, frame->order);
     }
-    lock_acquire(&lock);
+    lock_acquire(&frames_lock);
     frame->kind = FRAME_NONE;
     block_give(number, order);
-    lock_release(&lock);
+    lock_release(&frames_lock);
 }
 
 uint64_t frame_alloc_dirty(struct quota *quota, unsigned order)

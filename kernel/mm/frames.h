@@ -6,24 +6,36 @@
 #include <stdint.h>
 
 #include "kernel/arch/layout.h"
+#include "kernel/lib/lock.h"
 #include "kernel/mm/kmem.h"
 
 enum frame_kind {
     FRAME_NONE = 0, /* not RAM, not ours, or in the middle of a block */
     FRAME_FREE,     /* first frame of a free block of 2^order */
     FRAME_USED,     /* first frame of a block in use */
+    FRAME_MEMORY,   /* the same, as part of a memory object; mm/owner.c */
     FRAME_SLAB      /* in use for objects of 64 << order bytes */
 };
 
 /* 12 bytes a frame: 0.3 % of memory. */
 struct page_frame {
-    uint32_t next, prev; /* frame numbers: free blocks of one order, or slabs with room; 0 = none */
+    union {
+        struct {
+            uint32_t next, prev; /* frame numbers: free blocks, or slabs with room; 0 = none */
+        };
+        struct {
+            uint32_t owner, page; /* MEMORY: which object, which page of it; the low halves */
+        };
+    };
     uint8_t kind;
     uint8_t order;
     union {
         struct {
             uint8_t first; /* slab: index of the first free object; the object holds the next */
             uint8_t room;  /* slab: free objects */
+        };
+        struct {
+            uint8_t owner_high, page_high;
         };
         uint16_t entries; /* page table: entries that are not 0 */
     };
@@ -48,6 +60,12 @@ void frames_add(uint64_t base, uint64_t bytes);
 /* 2^order frames without charge; 0 = none. */
 uint64_t frames_take(unsigned order);
 void frames_give(uint64_t physical, unsigned order);
+
+/*
+ * Held by who looks at frames that may be anybody's: what is in use stays so meanwhile, as the one who
+ * gives it back needs this lock. It also guards the allocator's lists.
+ */
+extern struct lock frames_lock;
 
 /* Lists of frames by their `next` and `prev`. */
 void frame_list_push(uint32_t *head, uint32_t number);

@@ -11,6 +11,7 @@
 
 #include "kernel/arch/layout.h"
 
+struct memory;
 struct quota;
 
 /* Physical addresses; direct map. */
@@ -32,6 +33,16 @@ uint64_t frame_alloc(struct quota *quota, unsigned order);
 /* The same with what was in it: the caller overwrites all of it before anyone else sees it. */
 uint64_t frame_alloc_dirty(struct quota *quota, unsigned order);
 void frame_free(struct quota *quota, uint64_t physical, unsigned order);
+/*
+ * The frame, or a block whose first it is, is now what `memory`, a kmem_alloc()ed object of 128 bytes,
+ * has at `offset`; until it is freed.
+ */
+void frame_own(uint64_t physical, const struct memory *memory, uint64_t offset);
+/*
+ * Whose is a byte of physical memory, and where in it? NULL: no memory object's. No reference: who
+ * asks at the outermost level has it until that ends (grace.h), but it may be dying.
+ */
+struct memory *frame_owner(uint64_t physical, uint64_t *offset);
 /* Bytes in frames that belong to nobody. */
 uint64_t mm_free_bytes(void);
 

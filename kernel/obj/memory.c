@@ -60,9 +60,11 @@ bool memory_put_frame(struct memory *memory, uint64_t offset, uint64_t frame)
 {
     if (memory->frames.levels == 0) {
         memory->frames.root = frame;
-        return true;
+    } else if (!page_set(&memory->frames, offset, 1, frame | PTE_PRESENT)) {
+        return false;
     }
-    return page_set(&memory->frames, offset, 1, frame | PTE_PRESENT);
+    frame_own(frame, memory, offset);
+    return true;
 }
 
 /* The place of one page, or NULL where there is not even a table. */
@@ -123,6 +125,7 @@ static uint64_t *put_large(struct memory *memory, uint64_t offset)
         return NULL;
     }
     page_write(entry, block | LARGE_ENTRY);
+    frame_own(block, memory, offset);
     return entry;
 }
 
@@ -153,6 +156,7 @@ static bool fill_tree(struct memory *memory, uint64_t offset)
 
     if (page != 0) {
         page_write(entry, page | PTE_PRESENT);
+        frame_own(page, memory, offset);
     }
     return page != 0;
 }
@@ -168,6 +172,7 @@ bool memory_fill_some(struct memory *memory)
         if (memory->frames.root == 0) {
             return false;
         }
+        frame_own(memory->frames.root, memory, 0);
     }
     memory->filled += PAGE_SIZE;
     return true;

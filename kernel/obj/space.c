@@ -168,39 +168,6 @@ uint64_t space_user_frame(const struct space *space, uint64_t address, bool writ
     return (entry & PTE_ADDRESS) + (address & (level_size(level) - 1));
 }
 
-/* Under the space's lock. */
-static uint64_t find_in(const struct mapping *mapping, uint64_t physical)
-{
-    struct page_table table = space_table(mapping->space);
-    uint64_t at = mapping->node.key, end = at + mapping->bytes;
-    unsigned level;
-
-    for (; at < end; at = page_next(at, end, level)) {
-        uint64_t entry = *page_find(&table, at, &level);
-        uint64_t inside = level_size(level) - 1;
-        uint64_t address = (at & ~inside) + (physical & inside);
-
-        if (entry & PTE_PRESENT && (entry & PTE_ADDRESS & ~inside) == (physical & ~inside) &&
-            address >= at && address < end) {
-            return address;
-        }
-    }
-    return 0;
-}
-
-uint64_t space_find_frame(struct space *space, uint64_t physical)
-{
-    uint64_t found = 0;
-
-    lock_acquire(&space->object.lock);
-    for (struct mapping *mapping = mapping_from(space, 0); mapping != NULL && found == 0;
-         mapping = mapping_from(space, mapping->node.key + mapping->bytes)) {
-        found = find_in(mapping, physical);
-    }
-    lock_release(&space->object.lock);
-    return found;
-}
-
 /* --- fault endpoint --- */
 
 /*

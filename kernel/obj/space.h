@@ -32,12 +32,13 @@ struct space {
     struct quota *account; /* pays for the table of capabilities, page tables and mappings */
     struct endpoint *fault_endpoint; /* where faults of threads without handler go; may be NULL */
     uint64_t fault_badge;
-    struct notification *watcher; /* signalled when it ends, */
-    uint64_t watch_bits;          /* with these bits */
-    struct object *reap_next;     /* object.h */
-    uint32_t cap_used;            /* slots that are not free, those that wait for it included */
-    uint32_t cap_cursor;          /* cap_table_empty(): slots below it are done */
-    struct lock cap_lock;         /* guards cap_free, cap_used and growing */
+    uint64_t broken_status, broken_address; /* of a machine check, yet to be told; 0 = none */
+    struct notification *watcher;           /* signalled when it ends, */
+    uint64_t watch_bits;                    /* with these bits */
+    struct object *reap_next;               /* object.h */
+    uint32_t cap_used;    /* slots that are not free, those that wait for it included */
+    uint32_t cap_cursor;  /* cap_table_empty(): slots below it are done */
+    struct lock cap_lock; /* guards cap_free, cap_used and growing */
 };
 
 _Static_assert(sizeof(struct space) <= 256, "slab size");
@@ -79,7 +80,5 @@ enum space_fault space_fault(struct space *space, uint64_t address, uint64_t err
  * device's, or read-only and `write`. For the long copy; valid until the space's lock is given to someone else.
  */
 uint64_t space_user_frame(const struct space *space, uint64_t address, bool write);
-/* Where the space maps a byte of physical memory first, or 0: nowhere. Looks through all it maps. */
-uint64_t space_find_frame(struct space *space, uint64_t physical);
 
 #endif

@@ -44,8 +44,9 @@ enum thread_state {
 #define THREAD_FLAG_AWAY       0x100 /* goes to its own core before it next leaves to user mode */
 #define THREAD_FLAG_URGENT     0x200 /* came for an operation on this core, at the highest priority */
 /* What a thread that receives has to look at first. The fact may have gone meanwhile (endpoint.c). */
-#define THREAD_FLAG_BOUND 0x400 /* a notification is bound to it */
-#define THREAD_FLAG_SAVES 0x800 /* has saved callers */
+#define THREAD_FLAG_BOUND 0x400  /* a notification is bound to it */
+#define THREAD_FLAG_SAVES 0x800  /* has saved callers */
+#define THREAD_FLAG_TELLS 0x1000 /* of a machine check, before it leaves to user mode (broken.c) */
 /* Neither keeps one that waits from going on. */
 #define THREAD_FLAGS_WAITS (THREAD_FLAG_BOUND | THREAD_FLAG_SAVES)
 

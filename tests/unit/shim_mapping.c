@@ -328,12 +328,25 @@ int64_t slice(uint64_t handle, uint64_t first, uint64_t count)
     self.frame.rsi = handle;
     return memory_slice(&self, &caps[handle], first, count);
 }
+/* A physical address that it is not, unless a machine check there finds the object, too. */
 uint64_t page_of(uint64_t handle, uint64_t offset);
 uint64_t page_of(uint64_t handle, uint64_t offset)
 {
-    uint64_t first, bytes;
+    struct memory *memory = (struct memory *)caps[handle].object;
+    uint64_t first, bytes, at = 0;
     memory_cap_range(&caps[handle], &first, &bytes);
-    return memory_page((struct memory *)caps[handle].object, first + offset);
+    uint64_t page = memory_page(memory, first + offset);
+    bool owned = page && memory->kind != MEMORY_DEVICE;
+    return !owned || (frame_owner(page + 5, &at) == memory && at == first + offset + 5) ? page : 3;
+}
+uint64_t owned_frames(void);
+uint64_t owned_frames(void)
+{
+    uint64_t count = 0, at;
+    for (uint64_t i = 0; i < FRAMES; i++) {
+        count += frame_owner(i * PAGE_SIZE, &at) != NULL;
+    }
+    return count;
 }
 int fault(uint64_t address, uint64_t error);
 int fault(uint64_t address, uint64_t error)

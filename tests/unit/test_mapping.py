@@ -33,7 +33,8 @@ BASE = 0x10000000 - 8 * PAGE  # the region under test crosses a large page's bou
 PAGES = 8 + 512 + 24
 SHIM = Path(__file__).with_name("shim_mapping.c")
 SOURCES = [
-    *("kernel/mm/frames.c", "kernel/mm/slab.c", "kernel/obj/quota.c", "kernel/lib/tree.c"),
+    *("kernel/mm/frames.c", "kernel/mm/owner.c", "kernel/mm/slab.c", "kernel/obj/quota.c"),
+    "kernel/lib/tree.c",
     *("kernel/arch/paging.c", "kernel/obj/memory.c", "kernel/obj/memory_calls.c"),
     *("kernel/obj/mapping.c", "kernel/obj/map_calls.c", "kernel/obj/space.c"),
     "kernel/obj/reclaim.c",
@@ -403,6 +404,7 @@ class Machine(RuleBasedStateMachine):
         for handle in self.handles()[1::2]:
             self.kernel.lib.drop(handle)
         assert self.kernel.lib.used() == 0
+        assert self.kernel.lib.owned_frames() == 0
 
 
 def test_against_model(kernel: Kernel) -> None:
@@ -687,6 +689,7 @@ def test_refusals_of_reclaim(fresh: Kernel) -> None:
 
 
 MUTANTS = {
+    "a page's owner is not noted": ("memory.c", "frame_own(frame, memory, offset);", ""),
     "a mapping is not visited": ("reclaim.c", "mapping_forget(mapping, offset);", "(void)offset;"),
     "copied before the last could write": (
         "reclaim.c",
