@@ -3,6 +3,7 @@
 
 #include <stddef.h>
 
+#include "kernel/abi/error.h"
 #include "user/libos/ipc.h"
 #include "user/libos/memory.h"
 #include "user/libos/print.h"
@@ -20,9 +21,11 @@
 _Static_assert(BIT_NMI == 0 && BIT_IRQ == 1, "enum sweep_bit");
 _Static_assert(offsetof(struct sweep_shared, irqs) == 8, "SHARED_IRQS");
 _Static_assert(offsetof(struct sweep_shared, wakes) == 16, "SHARED_WAKES");
+_Static_assert(E_CANCELED == -9, "E_CANCELED");
 _Static_assert(INFO_EXTRA == 1 << 28 && COPY_BYTES == 5000 && SMALL_BYTES == 32, "sizes");
 
-cap_t sweep_notification, sweep_endpoint, sweep_nmi_line, sweep_irq_line, sweep_device_line;
+cap_t sweep_notification, sweep_endpoint, sweep_quota, sweep_nmi_line, sweep_irq_line,
+    sweep_device_line;
 struct sweep_shared *sweep_shared;
 struct message sweep_message;
 uint8_t *sweep_from, *sweep_to;
@@ -66,8 +69,8 @@ static void set_bases(uint64_t base)
     __asm__ volatile("wrfsbase %0; wrgsbase %1" : : "r"(base), "r"(base + 0x1000));
 }
 
-void start_twin_on(uint64_t core, void (*function)(uint64_t), uint64_t priority,
-                   const cap_t extra[EXTRA_COUNT])
+cap_t start_twin_on(uint64_t core, void (*function)(uint64_t), uint64_t priority,
+                    const cap_t extra[EXTRA_COUNT])
 {
     static struct start_page page;
     static struct region shared;
@@ -93,12 +96,13 @@ void start_twin_on(uint64_t core, void (*function)(uint64_t), uint64_t priority,
     if (process_start(&process) < 0) {
         die("cannot start a helper");
     }
+    return process.thread;
 }
 
-static void start_twin(void (*function)(uint64_t), uint64_t priority,
-                       const cap_t extra[EXTRA_COUNT])
+static cap_t start_twin(void (*function)(uint64_t), uint64_t priority,
+                        const cap_t extra[EXTRA_COUNT])
 {
-    start_twin_on(WALK_CORE, function, priority, extra);
+    return start_twin_on(WALK_CORE, function, priority, extra);
 }
 
 static void take_extra(uint64_t base)
@@ -250,4 +254,56 @@ void start_resumer(void)
     if (sys_space_set_fault(own.space, sweep_endpoint, 0).value < 0) {
         die("no fault endpoint");
     }
+}
+
+static void saver_main(uint64_t argument)
+{
+    (void)argument;
+    take_extra(0x900000);
+    sweep_quota = own.quota;
+    sweep_saver_loop();
+}
+
+void start_saver(void)
+{
+    sweep_endpoint = new_endpoint();
+    start_twin(saver_main, PRIORITY_WALKER + 1,
+               (cap_t[EXTRA_COUNT]){[EXTRA_ENDPOINT] = sweep_endpoint});
+}
+
+static void driven_main(uint64_t argument)
+{
+    (void)argument;
+    take_extra(0xa00000);
+    make_copy_buffers();
+    sweep_driven_loop();
+}
+
+void start_driven(void)
+{
+    sweep_endpoint = new_endpoint();
+    start_twin(driven_main, PRIORITY_WALKER + 1,
+               (cap_t[EXTRA_COUNT]){[EXTRA_ENDPOINT] = sweep_endpoint});
+}
+
+/* What it sends is missing, and its pager never answers. */
+static void driver_main(uint64_t argument)
+{
+    uint64_t bytes = 2 * PAGE_BYTES, window = (uint64_t)region_reserve(bytes);
+    struct result memory = sys_memory_create(own.quota, bytes, new_endpoint());
+
+    (void)argument;
+    take_extra(0xb00000);
+    if (memory.value < 0 ||
+        sys_map(own.space, memory.second, window | MAP_READ, bytes, 0).value < 0) {
+        die("no memory that is missing");
+    }
+    sweep_message = (struct message){.send_buffer = window + 24};
+    sweep_driver_loop();
+}
+
+cap_t start_driver(void)
+{
+    return start_twin(driver_main, PRIORITY_WALKER + 1,
+                      (cap_t[EXTRA_COUNT]){[EXTRA_ENDPOINT] = sweep_endpoint});
 }

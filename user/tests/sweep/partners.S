@@ -5,6 +5,7 @@
     .set INFO_EXTRA, 1 << 28 /* helpers.c asserts */
     .set COPY_BYTES, 5000    /* sweep.h */
     .set SMALL_BYTES, 32
+    .set E_CANCELED, -9
     .set BIT_NMI, 0          /* enum sweep_bit */
     .set BIT_IRQ, 1
     .set SHARED_NMIS, 0 /* struct sweep_shared */
@@ -98,6 +99,77 @@ sweep_reply_after:
     jmp 1b
     END sweep_server_loop
 
+/* A server that turns its caller into a capability, and answers by that. */
+GLOBAL sweep_saver_loop
+    mov %rsp, sweep_stack(%rip)
+1:  PATTERN
+    mov sweep_endpoint(%rip), %rsi
+    xor %edx, %edx
+    mov $SYS_receive, %eax
+    syscall
+    CHECK_KEPT
+    PATTERN
+    mov sweep_quota(%rip), %rsi
+    mov $SYS_reply_save, %eax
+    .globl sweep_save, sweep_save_after
+sweep_save:
+    syscall
+sweep_save_after:
+    CHECK_KEPT
+    test %rax, %rax
+    jnz sweep_fail
+    mov %rdx, sweep_saved(%rip)
+    PATTERN sweep_answer
+    mov sweep_saved(%rip), %rsi
+    xor %edx, %edx
+    mov $SYS_reply, %eax
+    .globl sweep_answer_saved, sweep_answer_saved_after
+sweep_answer_saved:
+    syscall
+sweep_answer_saved_after:
+    CHECK_KEPT sweep_answer
+    test %rax, %rax
+    jnz sweep_fail
+    mov sweep_saved(%rip), %rsi
+    mov $SYS_cap_delete, %eax
+    syscall
+    jmp 1b
+    END sweep_saver_loop
+
+/* Sends what is missing, to one who receives it, and nobody brings it: a copy that is cancelled. */
+GLOBAL sweep_driver_loop
+    mov %rsp, sweep_stack(%rip)
+1:  PATTERN
+    mov sweep_endpoint(%rip), %rsi
+    mov $INFO_EXTRA | COPY_BYTES, %edx
+    lea sweep_message(%rip), %r8
+    mov $-1, %r9
+    mov $SYS_call, %eax
+    .globl sweep_driver, sweep_driver_after
+sweep_driver:
+    syscall
+sweep_driver_after:
+    CHECK_KEPT
+    cmp $E_CANCELED, %rax
+    jne sweep_fail
+    jmp 1b
+    END sweep_driver_loop
+
+GLOBAL sweep_driven_loop
+    mov %rsp, sweep_stack(%rip)
+1:  PATTERN
+    mov sweep_endpoint(%rip), %rsi
+    mov $INFO_EXTRA, %edx
+    lea sweep_message(%rip), %r8
+    mov $-1, %r9
+    mov $SYS_receive, %eax
+    syscall
+    CHECK_KEPT
+    cmp $E_CANCELED, %rax
+    jne sweep_fail
+    jmp 1b
+    END sweep_driven_loop
+
 /* Of the fault endpoint: FAULT_RESUME is no label, and no words matter. */
 GLOBAL sweep_resumer_loop
     mov %rsp, sweep_stack(%rip)
@@ -152,5 +224,10 @@ sweep_\name\()_after:
 
     COPIER copy_back, COPY_BYTES
     COPIER small_back, SMALL_BYTES
+
+    .bss
+    .balign 8
+sweep_saved:
+    .skip 8
 
     .section .note.GNU-stack, "", @progbits

@@ -57,7 +57,11 @@ GLOBAL sweep_fail
     mov sweep_window(%rip), %rdx
     mov $0x1000, %r8d
     mov $SYS_unmap, %eax
+    .globl sweep_unmap, sweep_unmap_after
+sweep_unmap:
     syscall
+sweep_unmap_after:
+    CHECK_KEPT
     SCRATCH mov
     mov sweep_space(%rip), %rsi
     mov sweep_memory(%rip), %rdx
@@ -80,6 +84,19 @@ GLOBAL sweep_fail
     LOOP nap
     mov $NAP_NANOSECONDS, %esi
     STRIKE nap, SYS_sleep
+
+/* Another's signal is the message. */
+    LOOP bound
+    mov sweep_endpoint(%rip), %rsi
+    xor %edx, %edx
+    mov $SYS_receive, %eax
+    .globl sweep_bound, sweep_bound_after
+sweep_bound:
+    syscall
+sweep_bound_after:
+    CHECK_KEPT sweep_notified
+    jmp 1b
+    END sweep_bound_loop
 
     LOOP call
     mov sweep_endpoint(%rip), %rsi
@@ -161,6 +178,7 @@ sweep_\name\()_after:
     RAISE stack_fault, "mov sweep_non_canonical(%rip), %rbp", mov (%rbp), %rax
     RAISE protection, "", cli
     RAISE software, "", int $0x80
+    RAISE x87, "fninit; fldcw sweep_unmasked(%rip); fldz; fldz; fdivp", fwait
     RAISE page_fault, "xor %eax, %eax", mov (%rax), %rax
 
 /* Answered by the space's fault endpoint; rip is past it already. */
@@ -192,8 +210,7 @@ sweep_handler_return:
 
 /* ---- once a call, the loop is C's ---- */
 
-/* C: void sweep_start_once(cap_t thread, uint64_t rip, uint64_t rsp) */
-GLOBAL sweep_start_once
+.macro ENTER
     push %rbx
     push %rbp
     push %r12
@@ -201,6 +218,12 @@ GLOBAL sweep_start_once
     push %r14
     push %r15
     mov %rsp, sweep_stack(%rip)
+.endm
+
+/* C: void sweep_NAME_once(uint64_t a0, uint64_t a1, uint64_t a2). It has to return 0. */
+.macro ONCE name, number
+GLOBAL sweep_\name\()_once
+    ENTER
     mov %rdi, %rax
     mov %rsi, %rcx
     mov %rdx, %r8
@@ -209,47 +232,49 @@ GLOBAL sweep_start_once
     mov %rcx, %rdx
     xor %r9d, %r9d
     xor %r10d, %r10d
-    mov $SYS_thread_start, %eax
-    .globl sweep_start, sweep_start_after
-sweep_start:
+    mov $\number, %eax
+    .globl sweep_\name, sweep_\name\()_after
+sweep_\name:
     syscall
-sweep_start_after:
-    CHECK_KEPT
-    jmp restore
-    END sweep_start_once
-
-/* C: void sweep_info_once(struct thread_info *) */
-GLOBAL sweep_info_once
-    push %rbx
-    push %rbp
-    push %r12
-    push %r13
-    push %r14
-    push %r15
-    mov %rsp, sweep_stack(%rip)
-    WORDS mov, sweep_words
-    xor %esi, %esi
-    mov %rdi, %rdx
-    mov $SYS_thread_info, %eax
-    .globl sweep_pager_call, sweep_pager_call_after
-sweep_pager_call:
-    syscall
-sweep_pager_call_after:
+sweep_\name\()_after:
     CHECK_KEPT
     test %rax, %rax
     jnz sweep_fail
     jmp restore
-    END sweep_info_once
+    END sweep_\name\()_once
+.endm
+
+    ONCE start, SYS_thread_start
+    ONCE pager_call, SYS_thread_info
+    ONCE revoke, SYS_cap_revoke
+    ONCE delete, SYS_cap_delete
+    ONCE space_end, SYS_space_end
+    ONCE cancel, SYS_thread_cancel
+
+/* C: void sweep_miss_once(const struct message *). Its pages are missing; the answer is as COPY's. */
+GLOBAL sweep_miss_once
+    ENTER
+    mov %rdi, %r8
+    WORDS mov, sweep_words
+    mov sweep_endpoint(%rip), %rsi
+    mov $INFO_EXTRA | COPY_BYTES, %edx
+    mov $-1, %r9
+    mov $SYS_call, %eax
+    .globl sweep_miss, sweep_miss_after
+sweep_miss:
+    syscall
+sweep_miss_after:
+    CHECK_KEPT sweep_answer
+    cmp $COPY_BYTES, %rax
+    jne sweep_fail
+    mov $COPY_BYTES, %edx
+    call sweep_compare
+    jmp restore
+    END sweep_miss_once
 
 /* C: void sweep_touch_once(const void *address) */
 GLOBAL sweep_touch_once
-    push %rbx
-    push %rbp
-    push %r12
-    push %r13
-    push %r14
-    push %r15
-    mov %rsp, sweep_stack(%rip)
+    ENTER
     mov %rdi, sweep_touched(%rip)
     PATTERN
     mov sweep_touched(%rip), %rax
@@ -288,7 +313,7 @@ sweep_end:
 
     .section .rodata
     .balign 8
-    .globl sweep_words, sweep_answer, sweep_scratch
+    .globl sweep_words, sweep_answer, sweep_scratch, sweep_notified
 sweep_words:
     .irp n, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06
     .quad 0x0101010101010101 * \n
@@ -301,8 +326,12 @@ sweep_scratch:
     .irp n, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28, 0x29
     .quad 0x0101010101010101 * \n
     .endr
+sweep_notified: /* the words of a message of bits */
+    .quad 1, 0, 0, 0, 0, 0
 sweep_non_canonical:
     .quad 0x0000800000000000
+sweep_unmasked: /* of the x87: every exception is raised, by the next instruction that waits */
+    .word 0x0340
 
     .bss
     .balign 8

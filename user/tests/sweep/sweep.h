@@ -27,7 +27,8 @@ struct sweep_shared {
 };
 
 /* In each process its own: handles, and what a message is made of. */
-extern cap_t sweep_notification, sweep_endpoint, sweep_nmi_line, sweep_irq_line, sweep_device_line;
+extern cap_t sweep_notification, sweep_endpoint, sweep_quota, sweep_nmi_line, sweep_irq_line,
+    sweep_device_line;
 extern struct sweep_shared *sweep_shared;
 extern struct message sweep_message;
 extern uint8_t *sweep_from, *sweep_to; /* what a copy must equal, and where it is */
@@ -39,9 +40,12 @@ extern uint8_t *sweep_from, *sweep_to; /* what a copy must equal, and where it i
 /* What a helper is given in own.extra[]. */
 enum { EXTRA_NOTIFICATION, EXTRA_ENDPOINT, EXTRA_LINE, EXTRA_LINE_2, EXTRA_COUNT };
 
-/* helpers.c: a twin on a core that runs function(0), with copies of these capabilities, if any. */
-void start_twin_on(uint64_t core, void (*function)(uint64_t), uint64_t priority,
-                   const cap_t extra[EXTRA_COUNT]);
+/*
+ * helpers.c: a twin on a core that runs function(0), with copies of these capabilities, if any. Returns
+ * its thread.
+ */
+cap_t start_twin_on(uint64_t core, void (*function)(uint64_t), uint64_t priority,
+                    const cap_t extra[EXTRA_COUNT]);
 /* helpers.c, load.c: start them; the program ends if that does not work. */
 void start_load(void);
 void start_waiter(void);
@@ -52,6 +56,9 @@ void start_server(void);
 void start_copier(void);
 void start_small_copier(void);
 void start_resumer(void);
+void start_saver(void);
+void start_driven(void);
+cap_t start_driver(void);
 void make_copy_buffers(void);
 cap_t new_notification(void);
 cap_t new_endpoint(void);
@@ -65,5 +72,8 @@ _Noreturn void sweep_server_loop(void);
 _Noreturn void sweep_copy_back_loop(void);
 _Noreturn void sweep_small_back_loop(void);
 _Noreturn void sweep_resumer_loop(void);
+_Noreturn void sweep_saver_loop(void);
+_Noreturn void sweep_driver_loop(void);
+_Noreturn void sweep_driven_loop(void);
 
 #endif
