@@ -88,8 +88,9 @@ def _flows(events: list[Event]) -> Iterator[str]:
     for event in events:
         if event["ph"] in "sf":
             ends[event["cat"], event["id"]].append(event)
-    for key, pair in ends.items():
-        if [event["ph"] for event in pair] != ["s", "f"]:
+    for key, both in ends.items():  # in either order: a file has one core after the other
+        tails, heads = ([event for event in both if event["ph"] == phase] for phase in "sf")
+        if (len(tails), len(heads)) != (1, 1):
             yield f"arrow {key} is not one tail and one head"
-        elif pair[1]["ts"] < pair[0]["ts"] or pair[1].get("bp") != "e":
+        elif heads[0]["ts"] < tails[0]["ts"] or heads[0].get("bp") != "e":
             yield f"arrow {key} runs back, or is not bound to what encloses it"

@@ -18,7 +18,9 @@ enum trace_kind {
     TRACE_IST,     /* the same, of NMI, #MC, #DB from ring 0 */
     TRACE_RETURN,  /* from a nested IRQ, trap or IST entry */
     TRACE_EXIT,    /* to user mode: thread, value = its instruction's address */
-    TRACE_IDLE     /* nobody to run */
+    TRACE_IDLE,    /* nobody to run */
+    TRACE_IPI,     /* inside an entry: an interrupt to another core. what = vector, value = core */
+    TRACE_WAKE     /* inside an entry: a thread of another core is to go on. value = its TCB */
 };
 
 struct trace_record {

@@ -4,9 +4,11 @@
 #include "kernel/abi/trace.h"
 #include "kernel/arch/clock.h"
 #include "kernel/arch/entry.h"
+#include "kernel/arch/lapic.h"
 #include "kernel/debug/print.h"
 #include "kernel/debug/report.h"
 #include "kernel/lib/string.h"
+#include "kernel/mail.h"
 #include "kernel/mm/kmem.h"
 #include "kernel/obj/quota.h"
 #include "kernel/syscall.h"
@@ -15,9 +17,13 @@
 #define RING_BYTES   ((uint64_t)PAGE_SIZE << RING_ORDER)
 #define RING_RECORDS ((RING_BYTES - sizeof(struct trace_ring)) / sizeof(struct trace_record))
 
-#define CALL_BYTES 5 /* e8 and a distance */
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-extern uint8_t __entry_start[], __entry_end[];
+#define CALL_BYTES 5 /* e8, or e9 of a call that comes last, and a distance */
+#define CALL       0xe8
+#define JUMP       0xe9
+
+extern uint8_t __text_start[], __text_end[], __entry_start[], __entry_end[];
 extern const struct restart_window __windows_start[], __windows_end[];
 extern void *const syscall_fast[256];
 /* trace_hooks.S */
@@ -117,10 +123,37 @@ void trace_leave(struct core *core)
     }
 }
 
+/* ---- what everybody calls instead of what reaches other cores ---- */
+
+/* Recorded before, so that on any clock that all cores share it comes before its interrupt. */
+static void traced_lapic_send(uint8_t to, uint8_t vector)
+{
+    void (*send)(uint8_t, uint8_t) = lapic_send;
+    unsigned id = 0;
+
+    while (id < MAX_CORES && (!trace_rings[id] || core_at(id)->shared.lapic_id != to)) {
+        id++;
+    }
+    record(core_here(), TRACE_IPI, vector, id);
+    __asm__("" : "+r"(send)); /* a plain call would be replaced too */
+    send(to, vector);
+}
+
+static void traced_mail_post(struct thread *thread, uint32_t message)
+{
+    void (*post)(struct thread *, uint32_t) = mail_post;
+
+    if (message & (MAIL_WAKE | MAIL_FAIL | MAIL_END | MAIL_ARRIVE)) {
+        record(core_here(), TRACE_WAKE, 0, (uint64_t)thread);
+    }
+    __asm__("" : "+r"(post)); /* likewise */
+    post(thread, message);
+}
+
 /* ---- a panic's last words ---- */
 
-static const char *const kind_names[] = {"none", "syscall", "irq",  "trap",
-                                         "ist",  "return",  "exit", "idle"};
+static const char *const kind_names[] = {"none",   "syscall", "irq",  "trap", "ist",
+                                         "return", "exit",    "idle", "ipi",  "wake"};
 
 void trace_print(const struct core *core, unsigned most)
 {
@@ -132,7 +165,7 @@ void trace_print(const struct core *core, unsigned most)
     }
     for (uint64_t i = next > most ? next - most : 0; i < next; i++) {
         const struct trace_record *r = &ring->record[i % RING_RECORDS];
-        unsigned kind = r->kind < sizeof(kind_names) / sizeof(kind_names[0]) ? r->kind : 0;
+        unsigned kind = r->kind < COUNT(kind_names) ? r->kind : 0;
 
         kprintf("  trace core %u: %lu ns ago %s %u %p nest %u state %s thread %p\n", core->id,
                 clock_to_ns(now - r->time), kind_names[kind], r->what, (void *)r->value, r->nest,
@@ -142,45 +175,52 @@ void trace_print(const struct core *core, unsigned most)
 
 /* ---- putting them in ---- */
 
-static const struct {
+struct replaced {
     void *plain, *traced;
-} replaced[] = {
+};
+
+static const struct replaced entry_calls[] = {
     {(void *)kintr_handler, (void *)traced_kintr_handler},
     {(void *)kintr_user, (void *)traced_kintr_user},
     {(void *)ktrap_user, (void *)traced_ktrap_user},
     {(void *)ktrap_kernel, (void *)traced_ktrap_kernel},
     {(void *)kist_kernel, (void *)traced_kist_kernel},
 };
+static const struct replaced cross_calls[] = {
+    {(void *)lapic_send, (void *)traced_lapic_send},
+    {(void *)mail_post, (void *)traced_mail_post},
+};
 
-static void put_call(uint8_t *at, const void *target)
+static void put_branch(uint8_t *at, uint8_t opcode, const void *target)
 {
     int32_t distance = (int32_t)((const uint8_t *)target - (at + CALL_BYTES));
 
-    at[0] = 0xe8;
+    at[0] = opcode;
     memcpy(at + 1, &distance, sizeof(distance));
 }
 
-/* All calls from the entry code to a function of `replaced`; how many there were. */
-static unsigned replace_calls(void)
+/* All calls between two addresses to a function of the list. False: one of them has none. */
+static bool replace_calls(uint8_t *from, const uint8_t *to, const struct replaced *list,
+                          unsigned length)
 {
-    unsigned count = 0;
+    unsigned found = 0;
 
-    for (uint8_t *at = __entry_start; at + CALL_BYTES <= __entry_end; at++) {
+    for (uint8_t *at = from; at + CALL_BYTES <= to; at++) {
         int32_t distance;
 
-        if (at[0] != 0xe8) {
+        if (at[0] != CALL && at[0] != JUMP) {
             continue;
         }
         memcpy(&distance, at + 1, sizeof(distance));
-        for (unsigned i = 0; i < sizeof(replaced) / sizeof(replaced[0]); i++) {
-            if (at + CALL_BYTES + distance == replaced[i].plain) {
-                put_call(at, replaced[i].traced);
-                count++;
+        for (unsigned i = 0; i < length; i++) {
+            if (at + CALL_BYTES + distance == list[i].plain) {
+                put_branch(at, at[0], list[i].traced);
+                found |= 1U << i;
                 break;
             }
         }
     }
-    return count;
+    return found == (1U << length) - 1;
 }
 
 /* The one `call *syscall_fast(, %rax, 8)`. */
@@ -190,7 +230,7 @@ static bool replace_syscall(void)
 
     for (uint8_t *at = __entry_start; at + 7 <= __entry_end; at++) {
         if (at[0] == 0xff && at[1] == 0x14 && at[2] == 0xc5 && memcmp(at + 3, &table, 4) == 0) {
-            put_call(at, (void *)trace_syscall_hook);
+            put_branch(at, CALL, (void *)trace_syscall_hook);
             at[5] = 0x66; /* a nop of two bytes */
             at[6] = 0x90;
             return true;
@@ -208,7 +248,7 @@ static bool replace_windows(void)
         if (memcmp((void *)w->first, first, sizeof(first)) != 0) {
             return false;
         }
-        put_call((uint8_t *)w->first, (void *)trace_exit_hook);
+        put_branch((uint8_t *)w->first, CALL, (void *)trace_exit_hook);
     }
     return true;
 }
@@ -216,7 +256,8 @@ static bool replace_windows(void)
 bool trace_init(bool wanted)
 {
     on = wanted;
-    return !wanted || (replace_calls() >= sizeof(replaced) / sizeof(replaced[0]) &&
+    return !wanted || (replace_calls(__entry_start, __entry_end, entry_calls, COUNT(entry_calls)) &&
+                       replace_calls(__text_start, __text_end, cross_calls, COUNT(cross_calls)) &&
                        replace_syscall() && replace_windows());
 }
 
@@ -231,7 +272,7 @@ void trace_core_init(struct core *core)
         ring->record_bytes = sizeof(struct trace_record);
         ring->records = RING_RECORDS;
         ring->calls = (uint64_t)calls;
-        ring->call_count = sizeof(calls) / sizeof(calls[0]);
+        ring->call_count = COUNT(calls);
         ring->idle_thread = (uint64_t)&core->dummy;
         ring->hz = (uint64_t)&machine_clock.tsc_hz;
         trace_rings[core->id] = ring;

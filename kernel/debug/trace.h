@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A record of every entry and exit, per core, on request: the boot option `trace=1`. Without it not
- * one instruction more is executed anywhere: the hooks are put into the entry code at boot, in
- * place of its calls to C and of the first instruction of each exit's window.
+ * A record of every entry and exit, per core, and of what it asks of other cores, on request: the boot
+ * option `trace=1`. Without it not one instruction more is executed anywhere: the hooks are put in at
+ * boot, in place of the entry code's calls to C and of the first instruction of each exit's window,
+ * and in place of all calls to mail_post() and lapic_send().
  */
 #ifndef ONESTACK_DEBUG_TRACE_H
 #define ONESTACK_DEBUG_TRACE_H
@@ -12,7 +13,7 @@
 
 struct core;
 
-/* Before the kernel's text becomes read-only. False: the entry code does not look as expected. */
+/* Before the kernel's text becomes read-only. False: the code does not look as expected. */
 bool trace_init(bool wanted);
 /* A ring for a core that is being made; none if there is no memory, and then it is not traced. */
 void trace_core_init(struct core *core);

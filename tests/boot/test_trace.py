@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,20 @@ from trace_format import violations
 
 from onestack import artefacts
 from onestack.deadline import Deadline
-from onestack.elf import Images
+from onestack.elf import Image, Images
 from onestack.errors import GuestError
 from onestack.inject import NMI
 from onestack.machine import Machine
-from onestack.trace import Kind, TraceError, read_rings, state_names, timeline, write
+from onestack.trace import (
+    INSIDE,
+    Kind,
+    TraceError,
+    crossings,
+    read_rings,
+    state_names,
+    timeline,
+    write,
+)
 
 PROMPT = "onestack> "
 ON = {"append": "trace=1", "ready": PROMPT}
@@ -130,6 +140,68 @@ def test_nmis_wherever_they_strike(machine: Machine, images: Images) -> None:
     machine.resume()
     machine.console.expect(PROMPT, 60.0)
     assert re.search(r"busy: \d+ looks, 0 differences", machine.console.text)
+
+
+RESCHEDULE, SHOOTDOWN = 0xF1, 0xF2  # sent by other cores only
+
+
+@pytest.mark.machine(cores=2, **ON)
+def test_arrows_between_cores(machine: Machine, images: Images) -> None:
+    """What a core is interrupted by, another has sent; whom it wakes goes on over there."""
+    machine.console.run("run spread", PROMPT, 60.0)
+    machine.pause()
+    rings = read_rings(machine, images)
+    assert [(ring.lost, ring.torn) for ring in rings] == [(0, 0)] * 2
+    for ring in rings:
+        follow_the_entries([record for record in ring.records if record.kind not in INSIDE])
+    content = timeline(rings, images, state_names(images))
+    assert violations(content) == []
+    arrows = crossings(rings)
+    tails = {point for point, ends in arrows.items() if ends[0].phase == "s"}
+    for ring in rings:
+        merged = True  # a sender that comes just before the record counts to the one recorded
+        for at, record in enumerate(ring.records):
+            if record.kind is Kind.IRQ and record.what in (RESCHEDULE, SHOOTDOWN):
+                heads = [end for end in arrows.get((ring.core, at), ()) if end.category == "ipi"]
+                assert heads or merged, record
+                merged = len(heads) > 1
+    sent = Counter(
+        (record.kind, (ring.core, at) in tails)
+        for ring in rings
+        for at, record in enumerate(ring.records)
+        if record.kind in INSIDE
+    )
+    assert sent[Kind.IPI, True] >= 10 > sent[Kind.IPI, False]
+    assert sent[Kind.WAKE, True] >= 2
+
+
+@pytest.mark.machine(**ON)
+def test_hooks_are_put_in_place_of_whole_instructions(machine: Machine, images: Images) -> None:
+    """The kernel looks for calls byte by byte: no other instruction may look like one."""
+    machine.pause()
+    kernel = images.images[0]
+    entry = range(images.resolve("__entry_start"), images.resolve("__entry_end"))
+    text = range(entry.start, images.resolve("__text_end"))
+    linked = kernel.bytes_at(text.start, len(text))
+    now = machine.gdb.read(text.start, len(text))
+    changed = {text[at] for at in range(len(text)) if linked[at] != now[at]} - set(entry)
+    hooked = {
+        address
+        for name in ("lapic_send", "mail_post")
+        for instruction in code(kernel, text)
+        if instruction.mnemonic in ("call", "jmp")
+        and instruction.operands == hex(images.resolve(name))
+        for address in range(instruction.address + 1, instruction.end)
+    }
+    assert len(changed) > 20
+    assert changed <= hooked
+
+
+def code(kernel: Image, text: range) -> Iterator[Any]:
+    """The functions' instructions."""
+    starts = sorted({s.address for s in kernel.symbols if s.code and s.address in text})
+    for start, stop in zip(starts, [*starts[1:], text.stop], strict=True):
+        yield from kernel.disassemble(start, stop)
 
 
 @pytest.mark.machine(append="trace=1", ready=PROMPT, debug_exit=False)

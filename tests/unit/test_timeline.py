@@ -142,6 +142,69 @@ def test_each_core_is_a_process_with_its_lanes() -> None:
     assert len(arrows) == 2
 
 
+# Two cores: ALICE on core 0 wakes BOB on core 1. (time, kind, thread, value, what, nest)
+Event = tuple[int, Kind, int, int, int, int]
+SENDER: list[Event] = [
+    (0, Kind.SYSCALL, ALICE, 0, 1, 1),
+    (10, Kind.WAKE, ALICE, BOB, 0, 1),
+    (11, Kind.IPI, ALICE, 1, 0xF1, 1),
+    (12, Kind.IPI, ALICE, 1, 0xF2, 1),
+    (40, Kind.EXIT, ALICE, 0, 0, 1),
+]
+RECEIVER: list[Event] = [
+    (5, Kind.IDLE, DUMMY, 0, 0, 1),
+    (20, Kind.IRQ, DUMMY, 0, 0xF1, 2),
+    (21, Kind.RETURN, DUMMY, 0, 0xF1, 2),
+    (30, Kind.EXIT, BOB, 0, 0, 1),
+]
+
+
+def arrows(sender: list[Event], receiver: list[Event], lost: int = 0) -> list[tuple[Any, ...]]:
+    """(category, from core, time, to core, time) of each arrow."""
+    rings = [
+        Ring(core, 10**6, lost, 0, CALLS, tuple(
+            Record(time, thread, value, what, kind, nest, SYSCALL, 0)
+            for time, kind, thread, value, what, nest in events
+        ))
+        for core, events in enumerate((sender, receiver))
+    ]  # fmt: skip
+    events = converted(*rings)["traceEvents"]
+    ends = {(e["cat"], e["id"], e["ph"]): e for e in events if e["ph"] in "sf"}
+    return sorted(
+        (category, tail["pid"] - 1, tail["ts"], head["pid"] - 1, head["ts"])
+        for (category, flow, phase), tail in ends.items()
+        if phase == "s"
+        for head in [ends[category, flow, "f"]]
+    )
+
+
+def test_arrows_between_cores() -> None:
+    assert arrows(SENDER, RECEIVER) == [("ipi", 0, 11, 1, 20), ("wake", 0, 10, 1, 30)]
+
+
+def test_interrupts_that_came_as_one() -> None:
+    twice = [*SENDER[:3], (15, Kind.IPI, ALICE, 1, 0xF1, 1), SENDER[4]]
+    assert arrows(twice, RECEIVER)[:2] == [("ipi", 0, 11, 1, 20), ("ipi", 0, 15, 1, 20)]
+    later = [*SENDER[:3], (25, Kind.IPI, ALICE, 1, 0xF1, 1), SENDER[4]]  # none for it any more
+    assert arrows(later, RECEIVER)[:1] == arrows(SENDER, RECEIVER)[:1]
+
+
+def test_a_thread_that_is_woken_by_its_own_core_has_no_arrow() -> None:
+    own = [*RECEIVER[:3], (25, Kind.WAKE, DUMMY, BOB, 0, 1), RECEIVER[3]]
+    assert arrows([SENDER[0], SENDER[4]], own) == []
+
+
+def test_no_arrow_from_before_what_was_lost() -> None:
+    """Whose interrupt or exit that was, newer records may have overwritten."""
+    late = [(12, Kind.IDLE, DUMMY, 0, 0, 1), *RECEIVER[1:]]
+    assert arrows(SENDER, late, lost=1) == []
+    assert len(arrows(SENDER, late)) == 2
+
+
+def test_no_arrow_from_outside_of_all_slices() -> None:
+    assert arrows(SENDER[1:], RECEIVER) == []  # that ring begins within the entry
+
+
 def test_a_fault_that_the_kernel_recovers_from_has_no_return() -> None:
     rows: list[Row] = [
         (Kind.EXIT, ALICE, 0, 1, SYSCALL),

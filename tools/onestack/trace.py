@@ -10,7 +10,8 @@ from __future__ import annotations
 import enum
 import json
 import struct
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,11 @@ class Kind(enum.IntEnum):
     RETURN = 5
     EXIT = 6
     IDLE = 7
+    IPI = 8
+    WAKE = 9
+
+
+INSIDE = {Kind.IPI, Kind.WAKE}  # of something that happens within an entry
 
 
 @dataclass(frozen=True)
@@ -135,11 +141,76 @@ class _Open:
     vector: int | None = None
 
 
+@dataclass(frozen=True)
+class _End:
+    """One end of an arrow between cores: "s" where it begins, "f" where it points to."""
+
+    phase: str
+    category: str
+    flow: int
+
+
+# A core and the number of one of its records.
+_Point = tuple[int, int]
+
+
+def crossings(rings: Sequence[Ring]) -> dict[_Point, list[_End]]:
+    """The arrows between cores, by the records that they begin and end at.
+
+    From an interrupt that was sent to the next one by its vector there; those that the CPU has made
+    one of all point to it. And from where a thread was told to go on to where it next does.
+    """
+    ends: dict[_Point, list[_End]] = defaultdict(list)
+    waiting: dict[tuple[Kind, int, int], list[tuple[int, _Point]]] = defaultdict(list)
+    flows = 0
+    for record, point in _by_time(rings):
+        core = point[0]
+        if record.kind is Kind.IPI:
+            waiting[Kind.IPI, record.value, record.what].append((record.time, point))
+            continue
+        if record.kind is Kind.WAKE:
+            waiting[Kind.WAKE, record.value, 0] = [(record.time, point)]
+            continue
+        if record.kind is Kind.IRQ:
+            category, tails = "ipi", waiting.pop((Kind.IPI, core, record.what), [])
+        elif record.kind is Kind.EXIT:
+            category, tails = "wake", waiting.pop((Kind.WAKE, record.thread, 0), [])
+        else:
+            continue
+        ring = next(ring for ring in rings if ring.core == core)
+        since = ring.records[0].time if ring.lost else 0  # what they point to may be among the lost
+        for time, tail in tails:
+            if tail[0] != core and time >= since:
+                flows += 1
+                ends[tail].append(_End("s", category, flows))
+                ends[point].append(_End("f", category, flows))
+    return ends
+
+
+def _by_time(rings: Sequence[Ring]) -> list[tuple[Record, _Point]]:
+    """All records that lie in a slice or begin one: a ring may begin in the middle of an entry."""
+    found = []
+    for ring in rings:
+        inside = False
+        for at, record in enumerate(ring.records):
+            inside |= record.kind is not Kind.RETURN and record.kind not in INSIDE
+            if inside:
+                found.append((record, (ring.core, at)))
+    return sorted(found, key=lambda one: one[0].time)
+
+
 class _Core:
     """One core's records to events."""
 
-    def __init__(self, ring: Ring, images: Images, states: Sequence[str]) -> None:
+    def __init__(
+        self,
+        ring: Ring,
+        images: Images,
+        states: Sequence[str],
+        arrows: Mapping[_Point, Sequence[_End]],
+    ) -> None:
         self._ring = ring
+        self._arrows = arrows
         self._images = images
         self._states = states
         self._open: list[_Open] = []
@@ -197,14 +268,19 @@ class _Core:
 
     def convert(self) -> list[dict[str, Any]]:
         """All of it."""
-        for record in self._ring.records:
+        for at, record in enumerate(self._ring.records):
             if record.kind is Kind.RETURN:
                 self._return(record)
             elif record.kind in (Kind.EXIT, Kind.IDLE):
                 self._leave(record)
-            else:
+            elif record.kind not in INSIDE:
                 self._enter(record)
-            self._tell(record)
+            if record.kind not in INSIDE:
+                self._tell(record)
+            for end in self._arrows.get((self._ring.core, at), ()):
+                more: dict[str, Any] = {"bp": "e"} if end.phase == "f" else {}
+                more |= {"cat": end.category, "id": end.flow}
+                self._event(end.phase, Lane.ENTRIES, record, end.category, **more)
         if self._ring.records:
             last = self._ring.records[-1]
             self._end(last, 0)
@@ -264,7 +340,8 @@ class _Core:
 
 def timeline(rings: Sequence[Ring], images: Images, states: Sequence[str] = ()) -> dict[str, Any]:
     """The Chrome trace event format: for each core its lanes and its nest; arrows for messages."""
-    events = [event for ring in rings for event in _Core(ring, images, states).convert()]
+    arrows = crossings(rings)
+    events = [event for ring in rings for event in _Core(ring, images, states, arrows).convert()]
     lost = {f"core {ring.core}": {"lost": ring.lost, "torn": ring.torn} for ring in rings}
     return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": lost}
 

@@ -77,14 +77,17 @@ def _run(options: argparse.Namespace) -> int:
         content = trace.write(machine, images, options.output)
     events = content["traceEvents"]
     slices = sum(event["ph"] == "B" and "args" in event for event in events)
+    arrows = sum(event["ph"] == "s" for event in events)
     lost = sum(core["lost"] for core in content["otherData"].values())
     facts = {
         "file": str(options.output),
         "slices": slices,
+        "arrows": arrows,
         "lost": lost,
         "cores": len(content["otherData"]),
     }
-    said = f"{options.output}: {slices} slices on {facts['cores']} cores, {lost} older ones lost"
+    shown = f"{slices} slices, {arrows} arrows, {facts['cores']} cores"
+    said = f"{options.output}: {shown}; {lost} older records lost"
     show(options, facts, f"{said}. Open it in ui.perfetto.dev or chrome://tracing")
     if failure:
         raise failure
