@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
 import pty
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -15,6 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +25,39 @@ import pytest
 
 from conftest import TOP, TOY, wait_gone
 from onestack import cli, kernelfile
-from onestack.commands.common import ENVIRONMENT, FOUND, INCOMPLETE, INTERRUPTED, OK, USAGE
+from onestack.commands.common import (
+    ENVIRONMENT,
+    EXIT_CODES,
+    FOUND,
+    INCOMPLETE,
+    INTERRUPTED,
+    OK,
+    USAGE,
+    Command,
+)
 from onestack.errors import UsageError
+from onestack.results import merge
 from onestack.sweep import Cell, Sweeper
 
 TOML = TOP / "tests/foreign/toy.toml"
 
 
 def onestack(
-    *words: object, env: dict[str, str] | None = None, text: str | None = None
+    *words: object,
+    env: dict[str, str] | None = None,
+    text: str | None = None,
+    cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "onestack.cli", *map(str, words)]
     return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=60, env=env, input=text
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=env,
+        input=text,
+        cwd=cwd,
     )
 
 
@@ -64,10 +87,78 @@ def test_every_command_has_help_with_example_and_exit_codes(command: str) -> Non
     assert "--json" in done.stdout
 
 
+@pytest.mark.parametrize("command", cli.COMMANDS, ids=lambda command: command.name)
+def test_every_example_is_a_command_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to where it would run."""
+    ran: list[argparse.Namespace] = []
+
+    def run(options: argparse.Namespace) -> int:
+        ran.append(options)
+        return OK
+
+    monkeypatch.setattr(cli, "COMMANDS", (replace(command, run=run),))
+    examples = command.example.replace("\\\n", " ").splitlines()
+    for example in examples:
+        words = shlex.split(example.partition(" < ")[0])
+        assert words[:2] == ["onestack", command.name]
+        assert cli.main(words[1:]) == OK
+    assert len(ran) == len(examples)
+
+
+# What each command is asked for as JSON, in a folder of its own.
+AS_JSON: dict[str, tuple[object, ...]] = {
+    "boot": (TOML, "--expect", "toy: ready"),
+    "init": (TOY, "--memory", 32, "--defaults", "-o", "made.toml"),
+    "inject": (TOML, "--at", "syscall_entry+0x15"),
+    "sweep": (TOML, "--path", "null", "--event", "irq", "--limit", 1, "-j", 1, "-o", "sweep.json"),
+    "step": (TOML, "--at", "user_null"),
+    "trace": (TOML, "--run", 0),
+    "gdb": (TOML, "--batch", "--ex", "info registers rip"),
+    "bench": (TOML, "--from", "user_null", "--to", "user_null_after", "-o", "bench.json"),
+    "symbolize": (TOY, "-a", "syscall_entry"),
+    "check": (TOY, "--stack-size", "0x1000"),
+    "report": ("sweep.json", "-o", "sweep.html"),
+}
+
+
+@pytest.mark.parametrize("command", [command.name for command in cli.COMMANDS])
+def test_every_command_says_its_result_as_json(command: str, tmp_path: Path) -> None:
+    if command == "report":
+        onestack("sweep", *AS_JSON["sweep"], cwd=tmp_path)
+    done = onestack(command, *AS_JSON[command], "--json", cwd=tmp_path)
+    if command == "trace":  # the toy keeps none
+        assert "the kernel has no trace_rings" in one_line(done, INCOMPLETE)
+        return
+    assert json.loads(done.stdout)
+    assert done.stderr == ""
+    assert done.returncode == (FOUND if command == "check" else OK)
+
+
+def test_exit_codes_are_documented() -> None:
+    text = (TOP / "docs/harness.md").read_text()
+    for code, meaning in re.findall(r"^  (\d+) +(.*)$", EXIT_CODES, re.MULTILINE):
+        assert re.search(
+            rf"^\| {code} \| {re.escape(meaning.partition(';')[0])}", text, re.MULTILINE
+        )
+
+
 def test_top_help_lists_the_commands() -> None:
     done = onestack("--help")
     for command in cli.COMMANDS:
         assert command.name in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "required: COMMAND. See onestack --help"),
+        (("swep",), "invalid choice: 'swep' (choose from 'boot'"),
+        (("check",), "required: ELF, --stack-size. See onestack check --help"),
+        (("sweep", TOML, "--limit", -3), "'-3' is no count. See onestack sweep --help"),
+    ],
+)
+def test_a_wrong_command_line(words: tuple[object, ...], said: str) -> None:
+    assert said in one_line(onestack(*words), USAGE)
 
 
 def one_line(done: subprocess.CompletedProcess[str], code: int) -> str:
@@ -103,12 +194,6 @@ def test_an_oracle_of_ones_own_that_is_wrong(tmp_path: Path) -> None:
     file.write_text(f"[machine]\nkernel = '{TOY}'\n[oracle]\npython = 'mine.py:make'\n")
     said = one_line(onestack("sweep", file), USAGE)
     assert "mine.py: ModuleNotFoundError: No module named 'nothing_of_this_name'" in said
-
-
-def test_a_negative_count() -> None:
-    done = onestack("sweep", TOML, "--limit", -3)
-    assert done.returncode == USAGE
-    assert "'-3' is no count" in done.stderr
 
 
 def test_missing_kernel() -> None:
@@ -392,8 +477,11 @@ def test_check_finds_what_is_naive_about_the_toy() -> None:
     assert "swapgs" in done.stdout
 
 
-def test_report_of_nothing() -> None:
+def test_report_of_nothing(tmp_path: Path) -> None:
     assert "Run a sweep first" in one_line(onestack("report", "/nowhere.json"), USAGE)
+    results = tmp_path / "sweep.json"  # without what each boundary came to
+    merge(results, "7.2", "paths", [{"name": "null", "outcomes": {}}], ["name"])
+    assert "Give a sweep's *.cells.json" in one_line(onestack("report", results), USAGE)
 
 
 # ---- bars, where there is a terminal
@@ -408,3 +496,9 @@ def test_waits_show_how_long_they_may_take() -> None:
 def test_counted_work_shows_rate_and_time_left(tmp_path: Path) -> None:
     shown = on_terminal("sweep", TOML, "--limit", 1, "-j", 1, "-o", tmp_path / "s.json")
     assert re.search(r"recording the paths .* \d+/\d+ +\d+/s -?[\d:-]+", shown)
+
+
+def test_a_check_shows_how_far_it_is() -> None:
+    assert re.search(
+        r"decoding functions .* \d+/\d+ +\d+/s", on_terminal("check", TOY, "--stack-size", "9")
+    )

@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from onestack.attended import GdbError
 from onestack.commands import (
@@ -52,8 +53,15 @@ COMMANDS = tuple(
 )
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as all errors are said."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"See {self.prog} --help")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="onestack",
         description="Boot an x86 kernel in QEMU and break it on purpose, at exact instructions.",
         epilog=EXIT_CODES,

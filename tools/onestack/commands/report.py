@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from onestack.commands.common import OK, Command, show
+from onestack.errors import UsageError
 from onestack.report import write_html
 
 
@@ -23,7 +24,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    write_html(options.cells, options.output, options.bench)
+    beside = options.cells.with_suffix(".cells.json")  # of results: each boundary by itself
+    cells = beside if beside.exists() else options.cells
+    try:
+        write_html(cells, options.output, options.bench)
+    except KeyError as error:
+        raise UsageError(f"{cells} has no {error}", "Give a sweep's *.cells.json") from None
     show(options, {"html": str(options.output)}, str(options.output))
     return OK
 

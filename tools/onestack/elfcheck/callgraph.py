@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from onestack.bars import counted
 from onestack.elfcheck.image import Image, Symbol
 from onestack.elfcheck.indirect import Targets
 from onestack.elfcheck.rules import StackRules, matches
@@ -46,7 +47,7 @@ class CallGraph:
     def deepest(self) -> Chain:
         """The deepest chain on any stack, from any function that is not final."""
         best = Chain(0, (0,))
-        for function in self.image.functions:
+        for function in counted(self.image.functions, "stack depth of functions"):
             if function.address in self._final or self.image.is_boot(function.address):
                 continue
             for chain in (self.chain(function.address), self.afresh(function.address)):

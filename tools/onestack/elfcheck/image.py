@@ -15,6 +15,7 @@ from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
+from onestack.bars import counted
 from onestack.elfcheck.dwarf import array_elements
 
 BOOT_SECTIONS = ".boot"
@@ -207,7 +208,8 @@ class Image:
                 if section.address <= symbol.address < section.end
             }
             edges = sorted(starts | {section.address, section.end})
-            for start, end in itertools.pairwise(edges):
+            pieces = list(itertools.pairwise(edges))
+            for start, end in counted(pieces, "decoding functions"):
                 piece = section.data[start - section.address : end - section.address]
                 decoded.update((insn.address, insn) for insn in decoder.disasm(piece, start))
         return decoded
