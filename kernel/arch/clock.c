@@ -195,8 +195,3 @@ void clock_wake_in(uint64_t ticks)
     /* One more, for the part that the shift cut off; and 0 would stop the timer. */
     lapic_timer_arm(count >= UINT32_MAX ? UINT32_MAX : (uint32_t)count + 1);
 }
-
-void clock_wake_never(void)
-{
-    lapic_timer_arm(0);
-}

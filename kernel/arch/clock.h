@@ -53,6 +53,5 @@ static inline uint64_t clock_from_ns(uint64_t ns)
  * deadline beyond the timer's 32 bits comes early: whoever takes it looks at the clock.
  */
 void clock_wake_in(uint64_t ticks);
-void clock_wake_never(void);
 
 #endif

@@ -63,18 +63,6 @@ void ioapic_init(const struct acpi_info *acpi)
     }
 }
 
-uint32_t ioapic_line_count(void)
-{
-    uint32_t lines = 0;
-
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t end = ioapics[i].gsi_base + ioapics[i].pins;
-
-        lines = end > lines ? end : lines;
-    }
-    return lines;
-}
-
 bool ioapic_has_line(uint32_t gsi)
 {
     return find(gsi) != NULL;

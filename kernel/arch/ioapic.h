@@ -19,8 +19,6 @@
 /* Once the pages are mapped: masks all lines. */
 void ioapic_init(const struct acpi_info *acpi);
 
-/* One more than the highest GSI of any IOAPIC. */
-uint32_t ioapic_line_count(void);
 /* Is there a line of that number? GSI ranges can have gaps. */
 bool ioapic_has_line(uint32_t gsi);
 

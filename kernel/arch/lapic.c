@@ -124,11 +124,6 @@ void lapic_send_init(uint8_t to)
     send(to, LAPIC_ICR_INIT);
 }
 
-void lapic_broadcast_nmi(void)
-{
-    send_shorthand(LAPIC_ICR_ALL_BUT_SELF | LAPIC_ICR_NMI);
-}
-
 void lapic_broadcast_init(void)
 {
     send_shorthand(LAPIC_ICR_ALL_BUT_SELF | LAPIC_ICR_INIT);
@@ -137,11 +132,6 @@ void lapic_broadcast_init(void)
 void lapic_broadcast_startup(uint8_t page)
 {
     send_shorthand(LAPIC_ICR_ALL_BUT_SELF | LAPIC_ICR_STARTUP | page);
-}
-
-void lapic_send_self(uint8_t vector)
-{
-    send_shorthand(LAPIC_ICR_SELF | LAPIC_ICR_FIXED | vector);
 }
 
 void lapic_timer_arm(uint32_t ticks)

@@ -37,7 +37,6 @@
 #define LAPIC_ICR_STARTUP      0x600
 #define LAPIC_ICR_PENDING      0x1000
 #define LAPIC_ICR_ASSERT       0x4000
-#define LAPIC_ICR_SELF         0x40000
 #define LAPIC_ICR_ALL_BUT_SELF 0xc0000
 
 #ifndef __ASSEMBLER__
@@ -89,15 +88,8 @@ void lapic_send_init(uint8_t to);
 void lapic_send_nmi_inside(uint8_t to);
 
 /* To all other cores, whether the MADT lists them or not. */
-void lapic_broadcast_nmi(void);
 void lapic_broadcast_init(void);
 void lapic_broadcast_startup(uint8_t page);
-
-/*
- * To this core. Writes the low half only, so that it is safe in NMI context: an IPI that was
- * interrupted between its two halves still goes where it should.
- */
-void lapic_send_self(uint8_t vector);
 
 /* VECTOR_TIMER once, after so many timer ticks (clock.h converts); 0 stops the timer. */
 void lapic_timer_arm(uint32_t ticks);

@@ -39,11 +39,3 @@ void uart_flush(void)
 {
     (void)wait_for(UART_LSR_TX_DONE);
 }
-
-int uart_getc(void)
-{
-    if (!(inb(COM1_PORT + UART_LINE_STATUS) & UART_LSR_DATA_READY)) {
-        return -1;
-    }
-    return inb(COM1_PORT + UART_DATA);
-}

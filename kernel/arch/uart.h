@@ -48,9 +48,6 @@ void uart_putc(char c);
 /* Wait, as long at most, until all is on the line: before the machine goes away. */
 void uart_flush(void);
 
-/* The next received byte, or -1 when there is none. */
-int uart_getc(void);
-
 #endif
 
 #endif

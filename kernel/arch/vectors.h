@@ -12,7 +12,6 @@
 #define VECTOR_TIMER        0xf0
 #define VECTOR_RESCHEDULE   0xf1 /* another core left mail */
 #define VECTOR_SHOOTDOWN    0xf2 /* another core waits for a TLB flush */
-#define VECTOR_SELF         0xf3 /* sent by the NMI handler to its own core (N4) */
 #define VECTOR_LAPIC_ERROR  0xfe
 #define VECTOR_SPURIOUS     0xff /* the low four bits set, as old LAPICs want; never acknowledged */
 
