@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,8 @@ def test_commands_need_a_guest_that_stands_still(iso: Path) -> None:
             bochs.command("r")
         bochs.pause()
         assert "rip:" in bochs.command("r")
+        with pytest.raises(BochsError, match="bad length"):
+            bochs.command("setpmem 0 8 0")
 
 
 # The NMI protocol and the machine's state, where TCG's word is not the last.
@@ -142,3 +146,78 @@ def test_machine_state(iso: Path, program: str) -> None:
         bochs.console.expect("onestack> ", 60)
         answer = bochs.console.run(f"run {program}", "onestack> ", 100)
         assert f"{program} ended with 0" in answer, answer
+
+
+def test_a_simd_exception(iso: Path) -> None:
+    with Bochs(BochsSpec(iso)) as bochs:
+        bochs.console.expect("onestack> ", 60)
+        answer = bochs.console.run("run exceptions simd", "onestack> ", 60)
+        assert answer == "exceptions ended with 0"
+
+
+CR0_AM = 1 << 18
+
+
+@pytest.mark.parametrize("mask", [0, CR0_AM], ids=["as it is", "with CR0.AM"])
+def test_alignment_check(iso: Path, guest_of: GuestOf, mask: int) -> None:
+    """CR0.AM stays clear, so user mode cannot have it. With it, it is one more exception."""
+    images = Images.load(*guest_of({}).elfs)
+    start = images.resolve("core_init")
+    code = images.images[0].disassemble(start, start + 1024)
+    [bits] = [each for each in code if each.mnemonic == "or" and "0x1002a" in each.operands]
+    with Bochs(BochsSpec(iso)) as bochs:
+        bochs.pause()
+        bochs.command(f"lb {start:#x}")
+        bochs.resume()
+        assert bochs.wait_end(60) == "magic break"  # it is at the breakpoint
+        at = physical(images, bits.address + len(bits.data) - 4)
+        bochs.command(f"setpmem {at:#x} 4 {0x1002A | mask:#x}")
+        bochs.command("d 1")
+        bochs.resume()
+        bochs.console.expect("onestack> ", 60)
+        answer = bochs.console.run("run exceptions alignment", "onestack> ", 60)
+    assert answer.splitlines()[-1] == f"exceptions ended with {int(mask == 0)}", answer
+
+
+# E9 is that no exit can fault. And if one did? With a frame that a debugger has made bad the kernel
+# ends, and says so: no triple fault, no user code with the kernel's rights.
+
+NON_CANONICAL = 1 << 47
+DIRECT_MAP = 0xFFFF800000000000
+
+
+def spoil_iretq(bochs: Bochs) -> None:
+    """RSP is in the TCB, at the frame; RIP is its first word."""
+    found = re.search(r"rsp: (\w{8})_(\w{8})", bochs.command("r"))
+    assert found
+    rip = int(found[1] + found[2], 16) - DIRECT_MAP
+    bochs.command(f"setpmem {rip + 4:#x} 4 {NON_CANONICAL >> 32:#x}")
+
+
+def spoil_sysretq(bochs: Bochs) -> None:
+    """RSP is the user's already."""
+    bochs.command(f"set rcx = {NON_CANONICAL:#x}")
+
+
+@pytest.mark.parametrize(
+    ("exit_", "spoil"),
+    [("exit_iret_leave", spoil_iretq), ("exit_sysret_leave", spoil_sysretq)],
+)
+def test_an_exit_that_faults_is_a_panic(
+    iso: Path, guest_of: GuestOf, exit_: str, spoil: Callable[[Bochs], None]
+) -> None:
+    images = Images.load(*guest_of({}).elfs)
+    with Bochs(BochsSpec(iso)) as bochs:
+        bochs.console.expect("onestack> ", 60)
+        bochs.pause()
+        bochs.command(f"lb {images.resolve(exit_):#x}")
+        bochs.resume()
+        bochs.console.send_line("mce")
+        assert bochs.wait_end(10) == "magic break"  # it is at the breakpoint
+        spoil(bochs)
+        bochs.command("d 1")
+        bochs.resume()
+        with pytest.raises(GuestError) as caught:
+            bochs.wait_end(10)
+    assert caught.value.kind is Failure.PANIC
+    assert "double fault" in caught.value.detail

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What takes hours: ten million operations of `stress`, racy tests again, the interleaving sweep.
+"""What takes hours: ten million operations of `stress`, racy tests again, NMIs at every instruction
+under Bochs, the interleaving sweep.
 
     python tests/stress/soak.py [--operations N] [--cores N] [--seed N] [--repeats N] [--out FILE]
 
@@ -18,6 +19,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "sweep"))
+from bochs_sweep import STRUCK
+from bochs_sweep import sweep as strike_all
 
 from onestack.errors import OnestackError
 from onestack.machine import Machine, MachineSpec
@@ -92,6 +97,14 @@ def main() -> int:
                 [sys.executable, "-m", "pytest", "-q", *RACY], cwd=TOP, check=False
             )
             if not keep({"what": "tests", "repeat": repeat, "right": status.returncode == 0}):
+                return 1
+        for name in STRUCK:
+            if any(row.get("path") == name for row in rows):
+                continue
+            struck, said = strike_all(name)
+            if not keep(
+                {"what": "bochs", "path": name, "struck": struck, "right": not said, "said": said}
+            ):
                 return 1
     sweep = [sys.executable, "tests/smp/interleave_all.py"]
     return subprocess.run(sweep, cwd=TOP, check=False).returncode

@@ -112,6 +112,7 @@ _GROUPS = {
     # the fast ways, a slow one, pointers good and bad
     "syscall": (
         _call("null"),
+        _call("shadow"),
         _call("slow"),
         _call("post"),
         _call("info"),

@@ -30,6 +30,7 @@ VGA_BIOS = Path("/usr/share/bochs/VGABIOS-lgpl-latest")
 CLOCK = 100_000_000  # guest instructions in a guest second
 START_TIMEOUT = 20.0  # seconds, on a busy host
 SIGNAL_TIMEOUT = 1.0  # seconds for the debugger to heed one
+REFUSED = re.compile(r"(?m)^Error: |: syntax error ")  # a command
 PROMPT = re.compile(rb"<bochs:\d+> $")
 
 CONFIGURATION = """\
@@ -203,11 +204,17 @@ class Bochs:
         self._process.stdin.write(line.encode() + b"\n")
 
     def command(self, line: str, deadline: Deadline | float = 10.0) -> str:
-        """Have the debugger do something while the guest stands still; return its answer."""
+        """Have the debugger do something while the guest stands still; return its answer.
+
+        BochsError if it refuses.
+        """
         if self.running:
             raise UsageError("the guest runs", "pause() first")
         self._type(line)
-        return self._wait_prompt(Deadline.of(deadline))
+        answer = self._wait_prompt(Deadline.of(deadline))
+        if REFUSED.search(answer):
+            raise BochsError(f"{line}: {answer.strip()}")
+        return answer
 
     def pause(self, deadline: Deadline | float = 10.0) -> None:
         """Stop the guest between two instructions."""

@@ -49,6 +49,8 @@ site_\name:
     SITE stack_read, mov (%rbp), %rax
     SITE push, push %rax
     SITE jump, jmp *%rax
+    SITE simd, sqrtss minus_one(%rip), %xmm0
+    SITE misaligned, mov 1(%rsi), %rax
 
 /* An x87 exception waits for the next instruction of its kind; the caller puts the FPU right again. */
     .globl site_x87
@@ -66,6 +68,9 @@ site_x87:
     .section .rodata
 unmask_all:
     .word 0x0340
+    .balign 4
+minus_one:
+    .float -1.0
     .text
 
 /* int n for all n, INT_STRIDE bytes each. */

@@ -268,13 +268,14 @@ loop_fn sweep_null_loop, sweep_slow_loop, sweep_yield_loop, sweep_block_loop, sw
     sweep_debug_loop, sweep_breakpoint_loop, sweep_opcode_loop, sweep_stack_fault_loop,
     sweep_protection_loop, sweep_software_loop, sweep_page_fault_loop, sweep_post_loop,
     sweep_info_loop, sweep_bad_pointer_loop, sweep_map_loop, sweep_fault_loop, sweep_nap_loop,
-    sweep_bound_loop, sweep_x87_loop;
+    sweep_bound_loop, sweep_x87_loop, sweep_shadow_loop;
 
 static const struct {
     const char *name;
     loop_fn *prepare, *loop;
 } walks[] = {
     {"null", NULL, sweep_null_loop},
+    {"shadow", NULL, sweep_shadow_loop},
     {"slow", device_and_nothing, sweep_slow_loop},
     {"post", just_a_notification, sweep_post_loop},
     {"info", NULL, sweep_info_loop},

@@ -28,6 +28,20 @@ GLOBAL sweep_fail
     LOOP null
     STRIKE null, SYS_null
 
+/* MOV SS holds back what comes for one instruction, NMIs too on hardware and Bochs: until SYSCALL is over. */
+    LOOP shadow
+    mov %ss, %ecx
+    mov $SYS_null, %eax
+    .globl sweep_shadow, sweep_shadow_after
+sweep_shadow:
+    mov %ecx, %ss
+sweep_shadow_call:
+    syscall
+sweep_shadow_after:
+    CHECK_KEPT
+    jmp 1b
+    END sweep_shadow_loop
+
     LOOP slow
     mov sweep_notification(%rip), %rsi
     STRIKE slow, SYS_cap_info
