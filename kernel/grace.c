@@ -16,34 +16,40 @@ static uint64_t bit(const struct core *core)
     return 1ULL << core->id;
 }
 
-/* It looks at its mail box, and so comes to the end of its outermost level. */
-static void ring(const struct core *core)
-{
-    uint64_t flags = irq_save();
-
-    lapic_send((uint8_t)core->shared.lapic_id, VECTOR_RESCHEDULE);
-    irq_restore(flags);
-}
-
 static bool is_empty(const struct garbage *garbage)
 {
     return !garbage->objects && !garbage->slots;
 }
 
+/* The cores stand in a ring. */
+static struct core *next_of(const struct core *core)
+{
+    uint64_t online = smp_online(), above = online & ~(2 * bit(core) - 1);
+
+    return core_at((unsigned)__builtin_ctzll(above ? above : online));
+}
+
+/*
+ * Batches go on to the next core, which looks at its mail box when rung, and so comes to the end of its
+ * outermost level. Who finds others waiting there already need not ring.
+ */
+static void pass(const struct core *core, uint64_t batches)
+{
+    struct core *next = next_of(core);
+
+    if (__atomic_fetch_or(&next->shared.grace_round, batches, __ATOMIC_ACQ_REL) == 0) {
+        uint64_t flags = irq_save();
+
+        lapic_send((uint8_t)next->shared.lapic_id, VECTOR_RESCHEDULE);
+        irq_restore(flags);
+    }
+}
+
 static void start_batch(struct core *core)
 {
-    uint64_t others = smp_online() & ~bit(core);
-
     core->batch = core->garbage;
     core->garbage = (struct garbage){NULL, NULL};
-    __atomic_store_n(&core->shared.grace_waiting, others, __ATOMIC_RELEASE);
-    while (others) {
-        struct core *other = core_at((unsigned)__builtin_ctzll(others));
-
-        others &= others - 1;
-        __atomic_fetch_or(&other->shared.grace_from, bit(core), __ATOMIC_ACQ_REL);
-        ring(other);
-    }
+    pass(core, bit(core));
 }
 
 static void freed(struct core *core)
@@ -70,6 +76,9 @@ static void free_batch(struct core *core)
         batch.objects = (struct object *)object->caps;
         object_unref(object_free(object));
         freed(core);
+    }
+    if (is_empty(&core->batch) && !is_empty(&core->garbage)) {
+        start_batch(core);
     }
 }
 
@@ -112,41 +121,26 @@ bool grace_hold_slot(struct core *core, struct cap *slot)
     return true;
 }
 
-static void answer(struct core *core)
+/* What others have sent on its way goes on; one's own batch that is here again has been all around. */
+static void turn(struct core *core)
 {
-    uint64_t from = __atomic_exchange_n(&core->shared.grace_from, 0, __ATOMIC_ACQ_REL);
+    uint64_t round = __atomic_exchange_n(&core->shared.grace_round, 0, __ATOMIC_ACQ_REL);
 
-    while (from) {
-        struct core *other = core_at((unsigned)__builtin_ctzll(from));
-
-        from &= from - 1;
-        if (__atomic_and_fetch(&other->shared.grace_waiting, ~bit(core), __ATOMIC_ACQ_REL) == 0) {
-            ring(other);
-        }
+    if (round & ~bit(core)) {
+        pass(core, round & ~bit(core));
+    }
+    if (round & bit(core)) {
+        free_batch(core);
     }
 }
 
-static void collect(struct core *core)
-{
-    if (is_empty(&core->batch) ||
-        __atomic_load_n(&core->shared.grace_waiting, __ATOMIC_ACQUIRE) != 0) {
-        return;
-    }
-    free_batch(core);
-    if (is_empty(&core->batch) && !is_empty(&core->garbage)) {
-        start_batch(core);
-    }
-}
-
-/* The stack is empty, so this core can answer, and wait for others that wait for it. */
+/* The stack is empty, so batches may pass, and this core can wait for others that wait for it. */
 void grace_event(struct core *core)
 {
-    answer(core);
-    collect(core);
+    turn(core);
     while (core->grace_held - core->grace_freed > HELD_MOST) {
         __builtin_ia32_pause();
-        answer(core);
-        collect(core);
+        turn(core);
     }
 }
 

@@ -5,6 +5,10 @@
  * just lost its last reference; but only in C code on its stack, and that is empty whenever it gets
  * to the end of its outermost level. So what is given up waits, as it is, until every other core has
  * been there once. With one stack per core that is all it takes. ADR 50 has the argument.
+ *
+ * Who gives up asks its neighbour only: the cores stand in a ring, each hands on what it is handed when
+ * it is there, and a batch that comes home has been all around. So no core's part grows with the
+ * number of cores (ADR 140).
  */
 #ifndef ONESTACK_GRACE_H
 #define ONESTACK_GRACE_H
@@ -20,7 +24,7 @@ struct cap;
  */
 bool grace_hold_object(struct core *core, struct object *object);
 bool grace_hold_slot(struct core *core, struct cap *slot);
-/* Outermost level, IF=1: answer other cores, and free what all have answered for. */
+/* Outermost level, IF=1: hand on other cores' batches, and free one's own that has been around. */
 void grace_event(struct core *core);
 
 /* Does anything wait, on any core? What it takes is still charged to its accounts. */

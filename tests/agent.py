@@ -187,6 +187,10 @@ class Agent:
         """Its next job does not begin before the word at the returned address is cleared."""
         return int(self.ask(f"hold {worker}"), 0)
 
+    def pace(self, nanoseconds: int) -> None:
+        """Let jobs begin so long after their lines: what a line sets going is over then."""
+        self.ask(f"pace {nanoseconds}")
+
     def settle(self, thread: int) -> bool:
         """Let a thread on another core run until it blocks or gets no time; False: it runs on."""
         return self.cores == 1 or self.ask(f"settle {thread}") == "1"

@@ -130,8 +130,7 @@ struct core {
         uint32_t nmi_reasons; /* set by the sender, before it sends (N7) */
         uint32_t lapic_id;    /* others read it to send */
         uint64_t shootdown_from; /* bit n: core n asks (arch/tlb.c) */
-        uint64_t grace_from;     /* bit n: core n asks */
-        uint64_t grace_waiting;  /* bit n: core n has not yet been at its outermost level's end */
+        uint64_t grace_round;    /* bit n: core n's batch waits for this core to pass it on (grace.c) */
     } shared CACHE_ALIGNED;
     struct {
         uint64_t cr3, address, pages; /* this core's request */

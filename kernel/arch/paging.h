@@ -83,8 +83,8 @@ void page_give_back(const struct page_table *table, uint64_t address);
 extern struct page_table kernel_table;
 /* A new top for a space, charged to `quota`; 0 = no memory. */
 uint64_t page_root_create(struct quota *quota);
-/* Before it is freed: cores that still have it loaded, for idle perhaps, take the kernel's. */
-void page_root_leave(uint64_t root);
+/* Before a space's is freed: cores that still have it loaded, for idle perhaps, take the kernel's. */
+void page_root_leave(const struct space *space);
 
 /*
  * Forget translations of `pages` 4 KiB pages from `address` on, and of the tables on the way there.

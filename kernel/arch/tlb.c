@@ -97,7 +97,7 @@ void tlb_invalidate(const struct space *space, uint64_t address, uint64_t pages)
     everywhere(space, space ? space->cr3 : 0, address, pages);
 }
 
-void page_root_leave(uint64_t root)
+void page_root_leave(const struct space *space)
 {
-    everywhere(NULL, root, 0, LEAVE_ROOT);
+    everywhere(space, space->cr3, 0, LEAVE_ROOT);
 }

@@ -282,7 +282,7 @@ bool space_destroy(struct core *core, struct thread *self, struct object *object
     }
     set_fault(space, NULL, 0);
     space_watch_end(core, space);
-    page_root_leave(space->cr3);
+    page_root_leave(space);
     drop_account(space);
     return true;
 }

@@ -171,9 +171,9 @@ void tlb_invalidate(const struct space *s, uint64_t address, uint64_t pages)
 {
     (void)s, (void)address, (void)pages;
 }
-void page_root_leave(uint64_t root)
+void page_root_leave(const struct space *s)
 {
-    (void)root;
+    (void)s;
 }
 bool device_memory_allowed(uint64_t base, uint64_t bytes)
 {

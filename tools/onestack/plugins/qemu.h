@@ -46,4 +46,7 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info *info
 
 #define PLUGIN_VERSION 1
 
+/* Addresses with this bit are the kernel's, on x86-64. */
+#define KERNEL_HALF (1ULL << 63)
+
 #endif

@@ -20,6 +20,8 @@
  *   place K CORE                  it lives there from its next job on         = 0
  *   hold K                        its next job waits until the word at the answered address is
  *                                 cleared, by somebody outside                = ADDRESS
+ *   pace NANOSECONDS              from now on each job begins so long after its line: what the line
+ *                                 itself has brought about is over then          = 0
  *   settle THREAD                 wait until a thread blocks or gets no time  = 1, or 0: it runs on
  *   quit STATUS
  *
@@ -45,6 +47,7 @@ static const char *const call_names[SYS_COUNT] = {
 };
 
 static struct job own_job; /* worker 0's */
+static uint64_t pace;      /* nanoseconds before a job begins */
 
 static void complain(const char *reason)
 {
@@ -100,6 +103,7 @@ static void report(const struct job *job)
 
 static void do_job(uint64_t k, struct job *job, enum job_kind kind)
 {
+    sys_sleep(pace);
     job->has_words = kind == JOB_IPC || kind == JOB_OWN;
     job->kind = kind;
     if (k == 0) {
@@ -392,6 +396,8 @@ static bool obey(char **words, int count, int *status)
         do_create(false, words, count);
     } else if (strcmp(words[0], "twin") == 0) {
         do_create(true, words, count);
+    } else if (strcmp(words[0], "pace") == 0 && count > 1 && parse_number(words[1], &pace)) {
+        printf("= 0\n");
     } else if (strcmp(words[0], "settle") == 0 && count > 1 && parse_number(words[1], &number)) {
         printf("= %d\n", thread_settle(number, NULL));
     } else {

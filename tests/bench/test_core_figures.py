@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: MIT
+"""What an operation costs the core that makes it is the same among 4 cores and among 16."""
+
+from __future__ import annotations
+
+import pytest
+from core_figures import GROWS, growth, measure
+from core_operations import OPERATIONS
+from figures import baseline, compiler, spec
+
+from onestack.elf import Image
+from onestack.patch import PatchFault
+
+FEW, MANY = 4, 16
+SLACK = 4  # instructions: a look more at a word that another core is to change
+
+
+@pytest.mark.timeout(300)
+def test_no_operation_grows_with_the_number_of_cores() -> None:
+    found = growth(measure(FEW), measure(MANY))
+    assert found.keys() == OPERATIONS.keys()
+    most = {name: each * (MANY - FEW) for name, (_, each) in GROWS.items()}
+    assert not {name: more for name, more in found.items() if more > most.get(name, SLACK)}
+
+
+@pytest.mark.parametrize("name", ["syscall.null", "yield.process"])
+def test_the_plugin_counts_what_the_guest_measures(name: str) -> None:
+    """By RDTSC, on one core: tests/bench/figures.py."""
+    if not baseline():
+        pytest.skip(f"no baseline for {compiler()}: figures.py --record makes one")
+    assert {span.acting for span in measure(1, [name])[name]} == {baseline()[name]}
+
+
+def loop_over_all_cores(kernel: Image) -> PatchFault:
+    """Planted: `clock` looks at each core that is online."""
+    online = kernel.symbol("online").address & 0xFFFFFFFF
+    code = b"\x48\x8b\x04\x25" + online.to_bytes(4, "little")  # mov online, %rax
+    code += b"\x48\x8d\x48\xff\x48\x21\xc8\x75\xf7"  # 1: lea -1(%rax), %rcx; and; jnz 1b
+    code += b"\xc3"
+    return PatchFault("loop", "sys_clock", code, length=len(code))
+
+
+def test_a_planted_loop_over_all_cores_is_found() -> None:
+    kernel = spec("tcb").kernel
+    assert kernel is not None
+    names = ("syscall.null", "syscall.slow")
+    fault = loop_over_all_cores(Image(kernel))
+    few, many = (measure(count, names, faults=[fault]) for count in (FEW, MANY))
+    assert growth(few, many) == {"syscall.null": 0, "syscall.slow": 3 * (MANY - FEW)}
