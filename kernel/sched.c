@@ -5,14 +5,15 @@
 #include "kernel/arch/entry.h"
 #include "kernel/arch/fpu.h"
 #include "kernel/broken.h"
+#include "kernel/lib/cache_line.h"
 #include "kernel/mail.h"
 #include "kernel/obj/object.h"
 #include "kernel/obj/wait_queue.h"
 #include "kernel/switch.h"
 #include "kernel/timer.h"
 
-static uint64_t
-    idle_cores; /* bit n: core n has nothing to run; others clear it to send something */
+/* bit n: core n has nothing to run; others clear it to send something */
+static uint64_t idle_cores SHARED;
 
 static uint64_t timeslice; /* ticks of the clock */
 

@@ -9,14 +9,11 @@
 #include "kernel/arch/layout.h"
 #include "kernel/arch/segments.h"
 #include "kernel/arch/state.h"
+#include "kernel/lib/cache_line.h"
 #include "kernel/obj/thread.h"
 
 #define PRIORITY_COUNT 256
 #define CORE_WORDS     15
-
-/* A line goes to one core at a time: what different cores write lies on different ones. */
-#define CACHE_LINE    64
-#define CACHE_ALIGNED __attribute__((aligned(CACHE_LINE)))
 
 struct run_queue {
     struct thread *head, *tail;
@@ -130,7 +127,7 @@ struct core {
         uint32_t nmi_reasons; /* set by the sender, before it sends (N7) */
         uint32_t lapic_id;    /* others read it to send */
         uint64_t shootdown_from; /* bit n: core n asks (arch/tlb.c) */
-        uint64_t grace_round;    /* bit n: core n's batch waits for this core to pass it on (grace.c) */
+        uint64_t grace_round;    /* bit n: core n's batch is here (grace.c) */
     } shared CACHE_ALIGNED;
     struct {
         uint64_t cr3, address, pages; /* this core's request */

@@ -7,6 +7,7 @@
 #include "kernel/broken.h"
 #include "kernel/debug/panic.h"
 #include "kernel/debug/print.h"
+#include "kernel/lib/cache_line.h"
 #include "kernel/lib/lock.h"
 
 static struct mcheck_log logs[MAX_CORES];
@@ -57,7 +58,7 @@ static void print_record(const struct core *core, const struct mcheck_record *r)
  */
 static _Noreturn void panic_machine_check(struct core *core, const struct frame *regs)
 {
-    static uint32_t spoken_for;
+    static uint32_t spoken_for SHARED;
     const struct mcheck_log *log = core->mcheck;
     struct mcheck_record record;
 
@@ -127,7 +128,8 @@ const struct mcheck_record *mcheck_last(const struct core *core)
 
 void mcheck_event(struct core *core)
 {
-    static struct lock line = {.rank = RANK_LINE}; /* one machine check may have struck all cores */
+    /* One machine check may have struck all cores. */
+    static struct lock line SHARED = {.rank = RANK_LINE};
     struct mcheck_log *log = core->mcheck;
 
     for (; log->worked < log->count; log->worked++) {

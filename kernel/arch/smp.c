@@ -7,6 +7,7 @@
 #include "kernel/arch/debug_exit.h"
 #include "kernel/arch/lapic.h"
 #include "kernel/debug/print.h"
+#include "kernel/lib/cache_line.h"
 #include "kernel/lib/string.h"
 #include "kernel/mm/kmem.h"
 
@@ -65,7 +66,7 @@ const struct acpi_core *smp_acpi_core(unsigned core)
     return acpi_cores[core];
 }
 
-static uint64_t online;
+static uint64_t online SHARED;
 
 uint64_t smp_online(void)
 {

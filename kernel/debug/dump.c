@@ -7,13 +7,14 @@
 #include "kernel/debug/print.h"
 #include "kernel/debug/report.h"
 #include "kernel/events.h"
+#include "kernel/lib/cache_line.h"
 #include "kernel/obj/range.h"
 #include "kernel/syscall.h"
 
 #define BETWEEN_NS 1000000000ULL
 
 enum phase { DISARMED, ARMED, ASKED, PRINTING };
-static uint32_t phase; /* ARMED to ASKED in NMI context */
+static uint32_t phase SHARED; /* ARMED to ASKED in NMI context */
 static uint32_t number;
 static uint64_t earliest; /* TSC: not before that */
 static bool stay_armed;

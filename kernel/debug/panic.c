@@ -9,10 +9,11 @@
 #include "kernel/debug/report.h"
 #include "kernel/debug/trace.h"
 #include "kernel/events.h"
+#include "kernel/lib/cache_line.h"
 
 #define LAST_EVENTS 8 /* of the trace ring, for each core */
 
-static uint32_t panicking; /* 1 + the core that does */
+static uint32_t panicking SHARED; /* 1 + the core that does */
 static uint32_t stop_number;
 
 _Noreturn void panic_stop_here(struct core *core, const struct frame *regs, unsigned nest,

@@ -6,6 +6,7 @@
 #include "kernel/arch/lapic.h"
 #include "kernel/debug/ksyms.h"
 #include "kernel/debug/print.h"
+#include "kernel/lib/cache_line.h"
 
 #define BACKTRACE_MAX 24
 #define ANSWER_NS     50000000ULL
@@ -111,7 +112,7 @@ void print_backtrace(const struct core *core, uint64_t rsp)
 
 /* ---- snapshots ---- */
 
-static uint32_t requests; /* how many there have been */
+static uint32_t requests SHARED; /* how many there have been */
 
 uint32_t snapshot_request(void)
 {

@@ -7,16 +7,14 @@
 #include "kernel/mm/frames.h"
 
 #include "kernel/debug/panic.h"
+#include "kernel/lib/cache_line.h"
 #include "kernel/lib/string.h"
 #include "kernel/obj/quota.h"
 
 struct page_frame *frame_table;
 uint32_t frame_count;
 
-struct lock frames_lock = {.rank = RANK_FRAMES}; /* and the entries of frames that nobody owns */
-static uint32_t free_list[FRAME_ORDERS];
-static uint32_t free_orders; /* bit n: free_list[n] is not empty */
-static uint64_t free_frames;
+struct free_frames free_frames SHARED = {.lock.rank = RANK_FRAMES};
 
 void frame_list_push(uint32_t *head, uint32_t number)
 {
@@ -48,16 +46,16 @@ static void block_push(uint32_t number, unsigned order)
 {
     frame_table[number].kind = FRAME_FREE;
     frame_table[number].order = (uint8_t)order;
-    frame_list_push(&free_list[order], number);
-    free_orders |= 1u << order;
+    frame_list_push(&free_frames.list[order], number);
+    free_frames.orders |= 1u << order;
 }
 
 static void block_remove(uint32_t number, unsigned order)
 {
     frame_table[number].kind = FRAME_NONE;
-    frame_list_remove(&free_list[order], number);
-    if (free_list[order] == 0) {
-        free_orders &= ~(1u << order);
+    frame_list_remove(&free_frames.list[order], number);
+    if (free_frames.list[order] == 0) {
+        free_frames.orders &= ~(1u << order);
     }
 }
 
@@ -70,7 +68,7 @@ void frames_init(struct page_frame *table, uint32_t count)
 /* Put a block back, merged as far as its neighbours allow. */
 static void block_give(uint32_t number, unsigned order)
 {
-    free_frames += 1u << order;
+    free_frames.count += 1u << order;
     while (order < FRAME_ORDERS - 1) {
         uint32_t buddy = number ^ 1u << order;
 
@@ -90,7 +88,7 @@ void frames_add(uint64_t base, uint64_t bytes)
     uint32_t number = (uint32_t)(base >> PAGE_SHIFT);
     uint32_t left = (uint32_t)(bytes >> PAGE_SHIFT);
 
-    lock_acquire(&frames_lock);
+    lock_acquire(&free_frames.lock);
     while (left > 0) {
         unsigned order = FRAME_ORDERS - 1;
 
@@ -101,20 +99,20 @@ void frames_add(uint64_t base, uint64_t bytes)
         number += 1u << order;
         left -= 1u << order;
     }
-    lock_release(&frames_lock);
+    lock_release(&free_frames.lock);
 }
 
 uint64_t frames_take(unsigned order)
 {
     uint32_t number = 0;
 
-    lock_acquire(&frames_lock);
-    uint32_t large_enough = free_orders >> order << order;
+    lock_acquire(&free_frames.lock);
+    uint32_t large_enough = free_frames.orders >> order << order;
 
     if (large_enough != 0) {
         unsigned found = (unsigned)__builtin_ctz(large_enough);
 
-        number = free_list[found];
+        number = free_frames.list[found];
         block_remove(number, found);
         while (found > order) { /* the upper half goes back */
             found--;
@@ -123,9 +121,9 @@ uint64_t frames_take(unsigned order)
         frame_table[number].kind = FRAME_USED;
         frame_table[number].order = (uint8_t)order;
         frame_table[number].entries = 0;
-        free_frames -= 1u << order;
+        free_frames.count -= 1u << order;
     }
-    lock_release(&frames_lock);
+    lock_release(&free_frames.lock);
     return (uint64_t)number << PAGE_SHIFT;
 }
 
@@ -138,10 +136,10 @@ void frames_give(uint64_t physical, unsigned order)
         panic("frame 0x%lx of order %u given back: it is of kind %u, order %u", physical, order,
               frame->kind, frame->order);
     }
-    lock_acquire(&frames_lock);
+    lock_acquire(&free_frames.lock);
     frame->kind = FRAME_NONE;
     block_give(number, order);
-    lock_release(&frames_lock);
+    lock_release(&free_frames.lock);
 }
 
 uint64_t frame_alloc_dirty(struct quota *quota, unsigned order)
@@ -177,5 +175,5 @@ void frame_free(struct quota *quota, uint64_t physical, unsigned order)
 
 uint64_t mm_free_bytes(void)
 {
-    return __atomic_load_n(&free_frames, __ATOMIC_RELAXED) << PAGE_SHIFT;
+    return __atomic_load_n(&free_frames.count, __ATOMIC_RELAXED) << PAGE_SHIFT;
 }

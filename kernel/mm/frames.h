@@ -63,9 +63,14 @@ void frames_give(uint64_t physical, unsigned order);
 
 /*
  * Held by who looks at frames that may be anybody's: what is in use stays so meanwhile, as the one who
- * gives it back needs this lock. It also guards the allocator's lists.
+ * gives it back needs this lock. It also guards the entries of frames that nobody owns.
  */
-extern struct lock frames_lock;
+extern struct free_frames {
+    struct lock lock;
+    uint32_t orders; /* bit n: list[n] is not empty */
+    uint64_t count;
+    uint32_t list[FRAME_ORDERS];
+} free_frames;
 
 /* Lists of frames by their `next` and `prev`. */
 void frame_list_push(uint32_t *head, uint32_t number);

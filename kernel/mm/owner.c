@@ -41,7 +41,7 @@ struct memory *frame_owner(uint64_t physical, uint64_t *offset)
     if (physical >> PAGE_SHIFT >= frame_count) {
         return NULL;
     }
-    lock_acquire(&frames_lock);
+    lock_acquire(&free_frames.lock);
     const struct page_frame *frame = block_of(physical >> PAGE_SHIFT);
 
     uint64_t inside = physical - ((uint64_t)(frame - frame_table) << PAGE_SHIFT);
@@ -53,6 +53,6 @@ struct memory *frame_owner(uint64_t physical, uint64_t *offset)
         memory = phys_to_virt(owner << OWNER_SHIFT);
         *offset = (page << PAGE_SHIFT) + inside;
     }
-    lock_release(&frames_lock);
+    lock_release(&free_frames.lock);
     return memory;
 }

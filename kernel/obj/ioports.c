@@ -2,10 +2,11 @@
 /* I/O ports as capabilities: the kernel executes the instruction, no thread has an I/O bitmap. */
 #include "kernel/arch/cpu.h"
 #include "kernel/debug/panic.h"
+#include "kernel/lib/cache_line.h"
 #include "kernel/obj/range.h"
 #include "kernel/syscall.h"
 
-struct object ioports_object = {.type = OBJ_IOPORTS, .references = 1};
+struct object ioports_object SHARED = {.type = OBJ_IOPORTS, .references = 1};
 
 /* All of the access has to lie within the capability's range. */
 static int64_t check(const struct thread *self)

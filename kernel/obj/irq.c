@@ -5,12 +5,13 @@
 #include "kernel/arch/irq_flag.h"
 #include "kernel/arch/lapic.h"
 #include "kernel/arch/vectors.h"
+#include "kernel/lib/cache_line.h"
 #include "kernel/mail.h"
 #include "kernel/obj/range.h"
 #include "kernel/sched.h"
 #include "kernel/syscall.h"
 
-struct object irq_object = {.type = OBJ_IRQ, .references = 1};
+struct object irq_object SHARED = {.type = OBJ_IRQ, .references = 1};
 
 /* Guarded by irq_object.lock; `wiring` and `vector` are also read by irq_accept(). */
 struct line {
@@ -22,11 +23,12 @@ struct line {
     uint8_t vector;
 };
 
-static struct line lines[IRQ_LINES];
+static struct line lines[IRQ_LINES] SHARED;
 
 /* The IOAPICs' registers are touched on this core only (E13). */
 #define IOAPIC_CORE 0
-static uint64_t unroute[(IRQ_LINES + 63) / 64]; /* lines that others have released; they set bits */
+/* Lines that others have released; they set bits. */
+static uint64_t unroute[(IRQ_LINES + 63) / 64] SHARED;
 
 /* The line that a vector was given to, or NULL. */
 static struct line *vector_lines[VECTOR_DEVICE_LAST + 1 - VECTOR_DEVICE_FIRST];

@@ -2,10 +2,11 @@
 #include "kernel/obj/quota.h"
 
 #include "kernel/grace.h"
+#include "kernel/lib/cache_line.h"
 #include "kernel/obj/cap.h"
 #include "kernel/syscall.h"
 
-struct quota root_quota = {
+struct quota root_quota SHARED = {
     .object = {.type = OBJ_QUOTA, .references = 1},
     .slab_lock = {.rank = RANK_SLABS},
 };

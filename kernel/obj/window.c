@@ -2,6 +2,7 @@
 #include "kernel/obj/window.h"
 
 #include "kernel/arch/paging.h"
+#include "kernel/lib/cache_line.h"
 #include "kernel/mm/frames.h"
 #include "kernel/mm/kernel_map.h"
 #include "kernel/obj/cap.h"
@@ -21,8 +22,10 @@ _Static_assert(CAP_TABLE_MAX * sizeof(struct cap) <= CAP_WINDOW_SIZE, "a table f
  * Free windows: those never used from `fresh` on, then a chain through the absent entries of the used
  * ones, which hold the next one's number + 1, shifted past the present bit.
  */
-static struct lock lock = {.rank = RANK_WINDOWS}; /* guards all of them */
-static uint64_t fresh, total, chain;
+static struct {
+    struct lock lock; /* guards all of it */
+    uint64_t fresh, total, chain;
+} windows SHARED = {.lock.rank = RANK_WINDOWS};
 
 static uint64_t window_address(uint64_t number)
 {
@@ -56,16 +59,16 @@ static struct page_table window_table(struct space *space)
 
 void window_init(uint64_t memory_bytes)
 {
-    uint64_t windows = memory_bytes / SPACE_BYTES_LEAST;
+    uint64_t wanted = memory_bytes / SPACE_BYTES_LEAST;
 
-    for (uint64_t i = 0; i < WINDOW_TABLES && total < windows; i++) {
+    for (uint64_t i = 0; i < WINDOW_TABLES && windows.total < wanted; i++) {
         uint64_t frame = frame_alloc(&root_quota, 0);
 
-        if (frame == 0 || !page_set(&kernel_table, window_address(total), TABLE_LEVELS,
+        if (frame == 0 || !page_set(&kernel_table, window_address(windows.total), TABLE_LEVELS,
                                     frame | PTE_PRESENT | PTE_WRITE)) {
             mm_refuse("no memory for the capability windows' tables");
         }
-        total += TABLE_ENTRIES;
+        windows.total += TABLE_ENTRIES;
     }
 }
 
@@ -73,25 +76,25 @@ static bool window_take(uint64_t *number)
 {
     bool found = true;
 
-    lock_acquire(&lock);
-    if (chain != 0) {
-        *number = chain - 1;
-        chain = *window_entry(chain - 1) >> 1;
-    } else if (fresh < total) {
-        *number = fresh++;
+    lock_acquire(&windows.lock);
+    if (windows.chain != 0) {
+        *number = windows.chain - 1;
+        windows.chain = *window_entry(windows.chain - 1) >> 1;
+    } else if (windows.fresh < windows.total) {
+        *number = windows.fresh++;
     } else {
         found = false;
     }
-    lock_release(&lock);
+    lock_release(&windows.lock);
     return found;
 }
 
 static void window_give(uint64_t number)
 {
-    lock_acquire(&lock);
-    *window_entry(number) = chain << 1;
-    chain = number + 1;
-    lock_release(&lock);
+    lock_acquire(&windows.lock);
+    *window_entry(number) = windows.chain << 1;
+    windows.chain = number + 1;
+    lock_release(&windows.lock);
 }
 
 bool window_open(struct space *space)

@@ -35,12 +35,11 @@ WITHIN = 60.0
 Costs = dict[str, list[Span]]  # by operation, its rounds
 
 # What grows with the cores, why, and by how many instructions for each at most.
+WINDOW = "capabilities lie in a window of kernel addresses, which every core may remember"
 GROWS = {
-    "space.end": ("the capabilities' window is at kernel addresses: all cores forget it", 50),
-    "quota.info": (
-        "what any core still keeps belongs to the account: it reads all their books",
-        15,
-    ),
+    "space.delete": (WINDOW, 40),
+    "space.end": (f"{WINDOW}: its table, and a page that was used", 90),
+    "quota.info": ("an account is exact, and any core may still keep something of it", 15),
 }
 
 
@@ -112,14 +111,15 @@ def table(found: dict[int, Costs]) -> str:
     title = "".join(f"{f'{count} cores':>16}" for count in found)
     lines = [f"{'kernel instructions of the acting core':40}{title}"]
     for name in OPERATIONS:
-        cells = []
+        cells: list[str] = []
         for costs in found.values():
             spans = costs.get(name, [])
             counts = sorted({span.acting for span in spans})
             others = min((span.others for span in spans), default=0)
             shown = "-".join(map(str, sorted({counts[0], counts[-1]}))) if counts else ""
             cells.append(f"{shown} ({others})" if others else shown)
-        lines.append(f"{name:40}" + "".join(f"{cell:>16}" for cell in cells))
+        if any(cells):
+            lines.append(f"{name:40}" + "".join(f"{cell:>16}" for cell in cells))
     return "\n".join(lines)
 
 

@@ -416,3 +416,57 @@ def test_command_line_tells_by_its_status(tmp_path: Path) -> None:
     failed = subprocess.run([*command, "0x400"], check=False, stdout=subprocess.PIPE, text=True)
     assert failed.returncode == 1
     assert "one -> two -> three" in failed.stdout
+
+
+# ---- what cores share
+
+SHARED = """
+#define SHARED __attribute__((section(".shared"), aligned({align})))
+static unsigned long one SHARED, two SHARED;
+static unsigned long other = 1;
+void use(void);
+void use(void)
+{{
+    __atomic_fetch_or(&one, 1, __ATOMIC_RELAXED);
+    __atomic_exchange_n(&two, 1, __ATOMIC_RELAXED);
+    {act};
+}}
+"""
+SCRIPT = """
+SECTIONS {{
+    . = 0x400000;
+    .text : {{ *(.text*) }}
+    . = ALIGN(4096);
+    .data : {{ *(.data*) *(.bss*) . = ALIGN({first});
+              __shared_start = .; *(.shared) . = ALIGN({last}); __shared_end = .; }}
+    /DISCARD/ : {{ *(.comment) *(.eh_frame) *(.note*) }}
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, ""),
+        ({"align": 8}, ": does not begin a cache line"),
+        ({"align": 8}, ": lies on a cache line of "),
+        ({"last": 8}, "__shared_end: what follows lies on the last one's cache line"),
+        (
+            {"act": "__atomic_fetch_add(&other, 1, __ATOMIC_RELAXED)"},
+            "lock add on other, which is not declared",
+        ),
+        (
+            {"act": "__atomic_exchange_n(&other, 2, __ATOMIC_RELAXED)"},
+            "xchg on other, which is not declared",
+        ),
+        ({"act": "other = 3"}, ""),
+    ],
+)
+def test_what_cores_share(build: Build, tmp_path: Path, changes: dict[str, str], says: str) -> None:
+    parts = {"align": "64", "act": "", "first": "64", "last": "64", **changes}
+    script = tmp_path / "script.ld"
+    script.write_text(SCRIPT.format(**parts))
+    found = build(SHARED.format(**parts), ld=("-T", str(script)))
+    assert all(violation.check == "shared" for violation in found)
+    assert bool(found) == bool(says)
+    assert any(says in str(violation) for violation in found) or not says

@@ -95,7 +95,7 @@ def current(core: gdb.Value) -> gdb.Value:
 
 def spaces() -> Iterator[gdb.Value]:
     """All spaces with capabilities: the first slot of each window says whose it is."""
-    for number in range(int(gdb.parse_and_eval("'kernel/obj/window.c'::fresh"))):
+    for number in range(int(gdb.parse_and_eval("'kernel/obj/window.c'::windows.fresh"))):
         slot = LAYOUT["CAP_WINDOW_BASE"] + number * LAYOUT["CAP_WINDOW_SIZE"]
         try:
             space = typed(slot, "cap")["space"]

@@ -14,6 +14,7 @@ from onestack.elfcheck.code import check_code
 from onestack.elfcheck.image import Image, Violation
 from onestack.elfcheck.layout import check_layout, check_object
 from onestack.elfcheck.rules import StackRules
+from onestack.elfcheck.shared import check_shared
 from onestack.elfcheck.stack import check_depth, check_frames
 
 __all__ = ["Image", "StackRules", "Violation", "check_image"]
@@ -26,7 +27,7 @@ def check_image(elf: Path, objects: Iterable[Path], rules: StackRules) -> list[V
     """
     image = Image.load(elf)
     objects = list(objects)
-    found = check_layout(image) + check_code(image)
+    found = check_layout(image) + check_code(image) + check_shared(image)
     for path in objects:
         found += check_object(path, image)
     usage = [path.with_suffix(".su") for path in objects]

@@ -141,8 +141,8 @@ static bool read_marks(const char *name)
     char kind[8];
 
     while (file && mark_count < MAX_MARKS &&
-           fscanf(file, "%7s %lx %30s", kind, &marks[mark_count].address,
-                  marks[mark_count].code) == 3) {
+           fscanf(file, "%7s %lx %30s", kind, &marks[mark_count].address, marks[mark_count].code) ==
+               3) {
         marks[mark_count++].begins = strcmp(kind, "begin") == 0;
     }
     return file && fclose(file) == 0 && mark_count > 0;
