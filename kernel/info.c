@@ -40,6 +40,18 @@ static int64_t core_figure(uint64_t kind, uint64_t index, uint64_t *value)
     case KINFO_MCHECK_ADDRESS:
         *value = mcheck_last(core) ? mcheck_last(core)->address : 0;
         return E_OK;
+    case KINFO_MAIL_COUNT:
+        *value = core->mail_count;
+        return E_OK;
+    case KINFO_ARRIVED:
+        *value = core->arrived;
+        return E_OK;
+    case KINFO_FLUSH_COUNT:
+        *value = core->flush_count;
+        return E_OK;
+    case KINFO_IDLE_NS:
+        *value = clock_to_ns(core->dummy.cpu_time);
+        return E_OK;
     default:
         return E_INVAL;
     }

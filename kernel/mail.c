@@ -53,6 +53,7 @@ static void arrive(struct core *core, struct thread *thread)
     if (thread->space) {
         __atomic_fetch_or(&thread->space->cores_loaded, 1ULL << core->id, __ATOMIC_ACQ_REL);
     }
+    core->arrived++;
     thread->state = THREAD_READY;
     if (thread->flags & THREAD_FLAG_URGENT) {
         thread->priority = PRIORITY_COUNT - 1;
@@ -126,6 +127,7 @@ void mail_event(struct core *core)
     while (first) {
         thread = first;
         first = thread->mail_next;
+        core->mail_count++;
         read_one(core, thread);
     }
 }

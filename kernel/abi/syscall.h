@@ -53,6 +53,10 @@ enum kernel_info_kind {
     KINFO_CORE_STATE, /* index = core: core_state, core_nest << 32; of one's own as it is in this call */
     KINFO_MCHECK_STATUS,  /* index = core: of the last bank recorded, its status, */
     KINFO_MCHECK_ADDRESS, /* and its physical address; 0 = none */
+    KINFO_MAIL_COUNT,     /* index = core: messages that it has read, */
+    KINFO_ARRIVED,        /* threads that have come to live there from other cores, */
+    KINFO_FLUSH_COUNT,    /* what others made it forget of page tables, */
+    KINFO_IDLE_NS,        /* and nanoseconds in idle, up to the last time that it began to */
     KINFO_COUNT
 };
 #endif

@@ -89,6 +89,8 @@ struct core {
     uint64_t nmi_worked;          /* worked on at the outermost level */
     uint64_t nmi_external;        /* of those taken, without a reason */
     uint64_t nmi_external_worked;
+    uint64_t mail_count;       /* messages read (mail.c) */
+    uint64_t flush_count;      /* shootdowns done for other cores (arch/tlb.c) */
     uint64_t rounds;           /* of work on what was pending, at the outermost level's end */
     struct mcheck_log *mcheck; /* banks as they were (mcheck.c) */
 
@@ -117,7 +119,7 @@ struct core {
     uint64_t switched_in; /* TSC when the current thread was switched in */
     uint64_t slice_end;   /* TSC when the current thread's slice is over */
     uint64_t timer_armed; /* TSC that the one-shot timer is set to, ~0 = off */
-    uint64_t idle_time;   /* TSC ticks in idle */
+    uint64_t arrived;     /* threads that have come from other cores */
 
     uint64_t words[CORE_WORDS]; /* of a message on its way (arch/user_words.h) */
 

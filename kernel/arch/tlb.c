@@ -73,6 +73,7 @@ void tlb_shootdown_event(struct core *core)
         struct core *other = core_at((unsigned)__builtin_ctzll(from));
 
         from &= from - 1;
+        core->flush_count++;
         forget(other->shootdown.cr3, other->shootdown.address, other->shootdown.pages);
         __atomic_fetch_and(&other->shootdown.waiting, ~(1ULL << core->id), __ATOMIC_ACQ_REL);
     }

@@ -119,10 +119,11 @@ def test_panic(machine: Machine) -> None:
 
 def test_cores_tells_what_each_core_does(machine: Machine) -> None:
     _, row = machine.console.run("cores", PROMPT).splitlines()
-    core, nest, state, irqs, nested, nmis, worked = row.split()
+    core, nest, state, irqs, nested, nmis, worked, *others = row.split()
     assert (core, nest, state) == ("0", "1", "syscall")  # as it is while it is asked
     assert int(irqs) >= int(nested)
     assert (nmis, worked) == ("0", "0")
+    assert others[:3] == ["0", "0", "0"]  # mail, arrivals, shootdowns: there is no other core
 
 
 @pytest.mark.machine(shared=False)

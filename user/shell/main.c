@@ -35,16 +35,19 @@ static void print_core(uint64_t core)
     };
     uint64_t word = info(KINFO_CORE_STATE, core), state = word & 0xff;
 
-    printf("%4lu %4lu %-8s %10lu %10lu %10lu %10lu\n", core, word >> 32,
+    printf("%4lu %4lu %-8s %8lu %8lu %8lu %8lu", core, word >> 32,
            state < sizeof(names) / sizeof(*names) ? names[state] : "?", info(KINFO_IRQ_COUNT, core),
            info(KINFO_IRQ_NESTED, core), info(KINFO_NMI_COUNT, core), info(KINFO_NMI_WORKED, core));
+    printf(" %8lu %8lu %8lu %9lu\n", info(KINFO_MAIL_COUNT, core), info(KINFO_ARRIVED, core),
+           info(KINFO_FLUSH_COUNT, core), info(KINFO_IDLE_NS, core) / 1000000);
 }
 
 static void do_cores(int argc, char **argv)
 {
     (void)argc;
     (void)argv;
-    printf("core nest state          irqs     nested       nmis     worked\n");
+    printf("core nest state        irqs   nested     nmis   worked     mail  arrived  flushes"
+           " idle (ms)\n");
     for (uint64_t core = 0; core < info(KINFO_CORES, 0); core++) {
         print_core(core);
     }
@@ -247,7 +250,8 @@ static void do_reboot(int argc, char **argv)
 static void do_help(int argc, char **argv);
 
 static const struct command commands[] = {
-    {"cores", "", "each core: its nest, state, interrupts, NMIs", do_cores},
+    {"cores", "", "each core: its nest, state, interrupts, NMIs, mail, flushes, idle time",
+     do_cores},
     {"crash", "[KIND]", "a program that faults; without KIND: which kinds", do_crash},
     {"echo", "[WORD...]", "print the words", do_echo},
     {"free", "", "free memory", do_free},
