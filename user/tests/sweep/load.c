@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What another core does while this one is struck: a process of its own there, below everybody's
- * concern, that calls, signals, maps and makes objects without end. It shares the kernel's locks,
- * queues and allocators with the walker, and nothing else.
+ * What another core does while this one is struck: two processes of its own there, below everybody's
+ * concern, one of which calls the other, signals, maps and makes objects without end. They share the
+ * kernel's locks, queues and allocators with the walker, and nothing else.
  */
+#include "user/libos/ipc.h"
 #include "user/libos/memory.h"
 #include "user/libos/print.h"
 #include "user/libos/start.h"
@@ -12,8 +13,20 @@
 
 #define LOAD_CORE 1
 
+static void load_server_main(uint64_t argument)
+{
+    struct words words = {.word = {0}};
+
+    (void)argument;
+    ipc_receive(own.extra[EXTRA_ENDPOINT], 0, &words, NULL, TIMEOUT_NONE);
+    for (;;) {
+        ipc_reply_receive(own.extra[EXTRA_ENDPOINT], 0, &words, NULL, TIMEOUT_NONE);
+    }
+}
+
 static void load_main(uint64_t argument)
 {
+    struct words words = {.word = {0}};
     cap_t bits = new_notification();
     struct result memory = sys_memory_create(own.quota, PAGE_BYTES, 0);
     uint64_t window = (uint64_t)region_reserve(PAGE_BYTES);
@@ -22,6 +35,7 @@ static void load_main(uint64_t argument)
     for (;;) {
         for (unsigned i = 0; i < 8; i++) {
             sys_null();
+            ipc_call(own.extra[EXTRA_ENDPOINT], 0, &words, NULL, TIMEOUT_NONE);
         }
         sys_signal(bits, 1);
         sys_poll(bits);
@@ -34,6 +48,9 @@ static void load_main(uint64_t argument)
 void start_load(void)
 {
     if (sys_kernel_info(KINFO_CORES, 0).second > LOAD_CORE) {
-        start_twin_on(LOAD_CORE, load_main, PRIORITY_LOAD, NULL);
+        cap_t extra[EXTRA_COUNT] = {[EXTRA_ENDPOINT] = new_endpoint()};
+
+        start_twin_on(LOAD_CORE, load_server_main, PRIORITY_LOAD + 1, extra);
+        start_twin_on(LOAD_CORE, load_main, PRIORITY_LOAD, extra);
     }
 }
