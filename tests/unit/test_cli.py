@@ -247,6 +247,16 @@ def test_file_without_symbols(tmp_path: Path) -> None:
     bare = tmp_path / "bare.elf"
     subprocess.run(["strip", "-o", bare, TOY], check=True)
     assert "has no symbols" in one_line(onestack("symbolize", bare, "-a", "main"), USAGE)
+    words = (bare, "--memory", 32, "--defaults", "--look", 0, "-o", tmp_path / "made.toml")
+    done = onestack("init", *words)
+    assert (done.returncode, done.stderr) == (INCOMPLETE, "")
+    assert "no path yet: no file has symbols; give an unstripped one by --elf" in done.stdout
+    file = tmp_path / "k.toml"  # with two paths: found in a process of its own
+    path = "[[path]]\nname = '{}'\nstart = 'user_null'\nend = 'user_null_after'\n"
+    head = f"[machine]\nkernel = '{bare}'\nmemory = 32\n[guest]\nelfs = ['{bare}']\n"
+    file.write_text(head + path.format("one") + path.format("two"))
+    done = onestack("sweep", file, "-j", 2, "-o", tmp_path / "s.json")
+    assert "has no symbols. Give an unstripped file" in one_line(done, USAGE)
 
 
 def test_file_that_is_no_elf() -> None:

@@ -359,8 +359,9 @@ def _work(task: tuple[str, int, Any]) -> tuple[int, Any]:
     name, number, what = task
     assert _worker is not None
     made = getattr(_worker, name)(number, what)
-    # not all of our errors can be sent to another process
-    return number, PathError(str(made)) if isinstance(made, OnestackError) else made
+    if isinstance(made, OnestackError):  # not all of them can be sent to another process
+        made = (UsageError if isinstance(made, UsageError) else PathError)(str(made))
+    return number, made
 
 
 def _callable_name(value: object) -> str:

@@ -50,6 +50,8 @@ def first_answers(spec: MachineSpec, elfs: Sequence[Path], look: float = LOOK) -
         )
     images = Images.load(*elfs)
     found = boot_and_look(spec, images, look) if look else Findings(problem="it was not booted")
+    if not found.sites and not any(image.symbols for image in images.images):
+        found = replace(found, problem="no file has symbols; give an unstripped one by --elf")
     panics = tuple(console_patterns(images, PANIC))
     killed += tuple(console_patterns(images, KILLED))
     sites = found.sites[:MOST_PATHS]
@@ -161,7 +163,7 @@ def _guest(answers: Answers, folder: Path) -> str:
 def _paths(answers: Answers) -> str:
     blocks = []
     for site in answers.sites:
-        name = site.start.replace("+", "-").replace("!", "-")
+        name = site.start.replace("+", ".").replace("!", ".")
         visits = f"    # {site.visits} times while it was watched" if site.visits else ""
         blocks.append(
             f"[[path]]\nname = {_quoted(name)}\nstart = {_quoted(site.start)}{visits}\n"
