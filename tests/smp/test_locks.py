@@ -8,10 +8,12 @@ from abi import TYPES
 from kernel_state import CORE_AREAS
 
 from onestack.elf import Images
+from onestack.inject import Injector, Irq, Nmi
 from onestack.machine import Machine
 from onestack.structs import Structs
 
 RET = b"\xc3"
+UNBOUND = 0xE0  # a device's vector that nobody has
 DONE = r"leak: 2 rounds, 0 bytes of the account, 0 of the machine, 0 wrong"
 
 
@@ -54,3 +56,26 @@ def test_a_planted_inversion_is_found(machine: Machine, images: Images) -> None:
 def test_a_lock_that_is_held_at_an_exit_is_found(machine: Machine, images: Images) -> None:
     """Nobody notes that locks are given up."""
     assert "is held" in planted(machine, images, "lock_given", 0, RET)
+
+
+@pytest.mark.machine(debug=True, append="run=leak 2", paused=True)
+@pytest.mark.parametrize(
+    ("event", "handler", "nest"),
+    [
+        pytest.param(Irq(UNBOUND), "kintr_handler", 2, id="interrupt"),
+        pytest.param(Nmi(), "", 1, id="nmi"),
+    ],
+)
+def test_a_lock_in_a_handler_is_found(
+    machine: Machine, injector: Injector, event: Irq | Nmi, handler: str, nest: int
+) -> None:
+    """In a system call an event strikes; its handler goes on as if it had called for memory."""
+    injector.stop_at("sys_memory_create", 60.0)
+    injector.inject(event, deadline=60.0)
+    if handler:
+        injector.stop_at(handler, 60.0)
+    machine.gdb.write_register("rip", injector.images.resolve("frames_take"))
+    machine.resume()
+    with machine.console.failure_expected():
+        machine.console.expect(r"panic: [^\n]*\n", 60.0)
+        assert f"is taken in a nested entry, nest {nest}" in machine.console.after
