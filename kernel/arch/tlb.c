@@ -11,8 +11,8 @@
 #include "kernel/arch/vectors.h"
 #include "kernel/obj/space.h"
 
-/* More pages than this are forgotten at once by loading CR3. */
-#define INVLPG_MAX 32
+/* More pages than this are forgotten at once by loading CR3: others do it with IF=0. */
+#define INVLPG_MAX 4
 
 /* For a request's `pages`: not translations, but the whole page table is going. */
 #define LEAVE_ROOT (~0ULL)
@@ -65,17 +65,22 @@ static void shoot(struct core *core, uint64_t others, uint64_t cr3, uint64_t add
     }
 }
 
+/* One request, and an interrupt of its own for the next: so IF is 0 no longer with many cores (E5). */
 void tlb_shootdown_event(struct core *core)
 {
-    uint64_t from = __atomic_exchange_n(&core->shared.shootdown_from, 0, __ATOMIC_ACQ_REL);
+    uint64_t from = __atomic_load_n(&core->shared.shootdown_from, __ATOMIC_ACQUIRE);
 
-    while (from) {
-        struct core *other = core_at((unsigned)__builtin_ctzll(from));
+    if (from == 0) {
+        return;
+    }
+    struct core *other = core_at((unsigned)__builtin_ctzll(from));
 
-        from &= from - 1;
-        core->flush_count++;
-        forget(other->shootdown.cr3, other->shootdown.address, other->shootdown.pages);
-        __atomic_fetch_and(&other->shootdown.waiting, ~(1ULL << core->id), __ATOMIC_ACQ_REL);
+    __atomic_fetch_and(&core->shared.shootdown_from, ~(from & -from), __ATOMIC_ACQ_REL);
+    core->flush_count++;
+    forget(other->shootdown.cr3, other->shootdown.address, other->shootdown.pages);
+    __atomic_fetch_and(&other->shootdown.waiting, ~(1ULL << core->id), __ATOMIC_ACQ_REL);
+    if (from & (from - 1)) {
+        lapic_send((uint8_t)core->shared.lapic_id, VECTOR_SHOOTDOWN);
     }
 }
 

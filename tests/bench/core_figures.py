@@ -20,6 +20,7 @@ from agent import READY, Agent
 from agent_victim import CODE, UD2
 from core_operations import OPERATIONS, Stage
 from figures import OUTPUT, spec
+from kernel_windows import watcher
 
 from onestack import bench
 from onestack.bench import Metric
@@ -27,9 +28,11 @@ from onestack.elf import Image, Images, Instruction
 from onestack.machine import Machine, check_qemu
 from onestack.patch import PatchFault
 from onestack.spans import Counter, Span, instruction_at
+from onestack.windows import Kind, Windows
 
 CORES = (1, 4, 16)
-WITHIN = 60.0
+WITHIN = 100.0
+STRESS = 20_000  # operations
 
 
 Costs = dict[str, list[Span]]  # by operation, its rounds
@@ -87,6 +90,16 @@ def _measured(stage: Stage, names: Iterable[str]) -> Costs:
     return found
 
 
+def windows(cores: int, folder: Path, entry: str = "tcb") -> Windows:
+    """Where interrupts are off while `stress` runs on so many cores, each on a host thread."""
+    plain = replace(spec(entry), append=f"run=stress {STRESS}", cores=cores, icount=None)
+    assert plain.kernel is not None
+    plugin = watcher(plain.kernel, folder)
+    with Machine(replace(plain, args=plugin.arguments)) as machine:
+        machine.console.expect(r"stress: \d+ operations done", WITHIN)
+        return plugin.windows()
+
+
 def growth(few: Costs, many: Costs) -> dict[str, int]:
     """How many instructions more the acting core executes for an operation among many cores."""
     return {
@@ -131,6 +144,10 @@ def main(words: Sequence[str]) -> None:
     for count, costs in found.items():
         bench.write(metrics(costs, count, entry), OUTPUT, check_qemu("qemu-system-x86_64"))
     print(table(found))
+    for count in counts:
+        with tempfile.TemporaryDirectory() as folder:
+            longest = windows(count, Path(folder), entry).longest(Kind.WINDOW)
+        print(f"longest with interrupts off, {count} cores under stress: {longest.longest}")
 
 
 if __name__ == "__main__":

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from core_figures import GROWS, growth, measure
+from core_figures import GROWS, growth, measure, windows
 from core_operations import OPERATIONS
-from figures import baseline, compiler, spec
+from figures import TARGETS, baseline, compiler, spec
 
 from onestack.elf import Image
 from onestack.patch import PatchFault
+from onestack.windows import Kind
 
 FEW, MANY = 4, 16
 SLACK = 4  # instructions: a look more at a word that another core is to change
@@ -29,6 +32,14 @@ def test_the_plugin_counts_what_the_guest_measures(name: str) -> None:
     if not baseline():
         pytest.skip(f"no baseline for {compiler()}: figures.py --record makes one")
     assert {span.acting for span in measure(1, [name])[name]} == {baseline()[name]}
+
+
+def test_interrupts_are_not_off_longer_among_several_cores(tmp_path: Path) -> None:
+    """Shootdowns too, of several pages and by several cores at once."""
+    found = windows(4, tmp_path)
+    assert found.contradictions == 0
+    assert found.interrupts > 100
+    assert found.longest(Kind.WINDOW).longest <= TARGETS["if_off.longest"]
 
 
 def loop_over_all_cores(kernel: Image) -> PatchFault:
