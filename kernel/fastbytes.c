@@ -101,7 +101,7 @@ FAST(call_bytes)
     if (UNLIKELY(!read_words(core, a1, a2))) {
         return decline(core, self, SYS_call);
     }
-    cap = cap_find(self->space, READ_AGAIN(self->frame.rsi), RIGHT_ENDPOINT_CALL);
+    cap = cap_find_own(self, READ_AGAIN(self->frame.rsi), RIGHT_ENDPOINT_CALL);
     if (UNLIKELY(!cap)) {
         return decline(core, self, SYS_call);
     }
@@ -130,7 +130,7 @@ FAST(reply_bytes)
     keep_arguments(self, a0, a1, a2);
     core_set_state(core, CORE_ST_IPC); /* until the exit, whichever */
     cpu_sti();
-    if (UNLIKELY(!may_receive(self) || !caller || !ready_here(core, caller) ||
+    if (UNLIKELY(!may_receive(self) || !ready_here(core, caller) ||
                  caller->priority < core->ready_top || !read_words(core, a1, a2))) {
         return decline(core, self, SYS_reply_receive);
     }

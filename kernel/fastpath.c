@@ -16,60 +16,79 @@
 #include "kernel/rendezvous.h"
 #include "kernel/sched.h"
 
+/* Until here what came in registers stays there: the compiler would rather use those for others. */
+#define ARGUMENTS_STAY(a0, a1, core) __asm__ volatile("" : : "S"(a0), "d"(a1), "c"(core))
+
+/* Without INFO_EXTRA the other arguments do not count. With its caller's registers, so that none moves. */
+static __attribute__((noinline)) struct fast_result
+decline_short(struct frame *save_end, uint64_t a0, uint64_t a1, struct core *core, uint64_t number,
+              uint64_t unused)
+{
+    (void)unused;
+    return fast_decline(core, fast_self(save_end), number, a0, a1, 0, 0);
+}
+
 FAST(call)
 {
     struct thread *self = fast_self(save_end), *server;
+    struct endpoint *endpoint;
     struct cap *cap;
+    int64_t info;
 
     if (UNLIKELY((uint32_t)a1 != 0)) {
         return fast_call_bytes(save_end, a0, a1, core, a2, a3);
     }
-    cap = cap_find(self->space, a0, RIGHT_ENDPOINT_CALL);
-    server = cap ? take_receiver(core, (struct endpoint *)cap->object) : NULL;
-    if (UNLIKELY(!server)) {
-        /* without INFO_EXTRA the other arguments do not count */
-        return fast_decline(core, self, SYS_call, a0, a1, 0, 0);
+    cap = cap_find_own(self, a0, RIGHT_ENDPOINT_CALL);
+    if (UNLIKELY(!cap)) {
+        goto decline;
     }
+    endpoint = (struct endpoint *)cap->object;
+    server = lock_receiver(core, endpoint);
+    if (UNLIKELY(!server)) {
+        goto decline;
+    }
+    if (UNLIKELY(!flags_allow(self, 0, server))) {
+        lock_release(&endpoint->object.lock);
+        goto decline;
+    }
+    ARGUMENTS_STAY(a0, a1, core);
+    take_first(endpoint, server);
     meet(self, server, THREAD_REPLY);
     self->frame.rdx = 0; /* as a slow partner looks for them: no struct message, no timeout */
-    switch_now(core, self, server);
-    return (struct fast_result){(int64_t)SHORT_INFO(a1), cap->badge};
+    switch_rest(core, self, server);
+    info = (int64_t)SHORT_INFO(a1);
+    __asm__("" : "+a"(info)); /* first this, then rdx is free for the badge */
+    return (struct fast_result){info, cap->badge};
+decline:
+    return decline_short(save_end, a0, a1, core, SYS_call, 0);
 }
 
-/* The rest of a reply_receive, whose caller can go on right now; false: nothing has changed. */
-static inline __attribute__((always_inline)) bool
-reply_on(struct core *core, struct thread *self, cap_t handle, const struct thread *caller)
+/* Answered without a word more, and nobody's turn but the caller's: self waits there for the next. */
+static inline void wait_there(struct thread *self, struct endpoint *endpoint)
 {
-    struct endpoint *endpoint;
-
-    if (UNLIKELY(!may_receive(self) || caller->priority < core->ready_top)) {
-        return false;
-    }
-    endpoint = empty_endpoint(self, handle);
-    if (UNLIKELY(!endpoint)) {
-        return false;
-    }
     self->frame.rdx = 0; /* as above */
     stand_first(endpoint, self);
     lock_release(&endpoint->object.lock);
-    return true;
 }
 
 /*
- * To one that an exception has stopped: FAULT_RESUME, the verdict without a label, and it goes on by
- * its frame. Any other answer, and an answer to a missed page, is declined.
+ * The flags do not allow the usual: is it an answer to one that an exception has stopped? FAULT_RESUME,
+ * the verdict without a label, and it goes on by its frame. Any other answer, and an answer to a missed
+ * page, is declined. The endpoint is locked.
  */
-static __attribute__((noinline)) struct fast_result fast_resume(struct frame *save_end, uint64_t a0,
-                                                                uint64_t a1, struct core *core,
-                                                                struct thread *caller)
+static __attribute__((noinline)) struct fast_result
+fast_resume(struct frame *save_end, uint64_t a0, uint64_t a1, struct core *core,
+            struct thread *caller, struct endpoint *endpoint)
 {
     struct thread *self = fast_self(save_end);
 
-    if (UNLIKELY(!caller || caller->core != core || caller->state != THREAD_FAULTED ||
+    if (UNLIKELY(!may_receive(self) || caller->state != THREAD_FAULTED ||
                  (caller->flags & ~THREAD_FLAGS_WAITS) != THREAD_FLAG_CALL ||
-                 caller->fault_memory || a1 != FAULT_RESUME || !reply_on(core, self, a0, caller))) {
-        return fast_decline(core, self, SYS_reply_receive, a0, a1, 0, 0);
+                 caller->fault_memory || a1 != FAULT_RESUME)) {
+        lock_release(&endpoint->object.lock);
+        return decline_short(save_end, a0, a1, core, SYS_reply_receive, 0);
     }
+    wait_there(self, endpoint);
     cpu_sti();
     caller->flags &= (uint16_t)~THREAD_FLAG_CALL;
     caller->state = THREAD_READY;
@@ -80,19 +99,28 @@ static __attribute__((noinline)) struct fast_result fast_resume(struct frame *sa
 FAST(reply_receive)
 {
     struct thread *self = fast_self(save_end), *caller = self->caller;
+    struct endpoint *endpoint;
 
     if (UNLIKELY((uint32_t)a1 != 0)) {
         return fast_reply_bytes(save_end, a0, a1, core, a2, a3);
     }
-    if (UNLIKELY(!caller || !ready_here(core, caller))) {
-        return fast_resume(save_end, a0, a1, core, caller);
+    if (UNLIKELY(caller->core != core || caller->priority < core->ready_top)) {
+        goto decline;
     }
-    if (UNLIKELY(!reply_on(core, self, a0, caller))) {
-        return fast_decline(core, self, SYS_reply_receive, a0, a1, 0, 0); /* as above */
+    endpoint = empty_endpoint(self, a0);
+    if (UNLIKELY(!endpoint)) {
+        goto decline;
     }
+    if (UNLIKELY(!flags_allow(self, FLAGS_BEFORE_RECEIVE, caller))) {
+        return fast_resume(save_end, a0, a1, core, caller, endpoint);
+    }
+    ARGUMENTS_STAY(a0, a1, core);
+    wait_there(self, endpoint);
     caller->state = THREAD_READY;
-    switch_now(core, self, caller);
+    switch_rest(core, self, caller);
     return (struct fast_result){(int64_t)SHORT_INFO(a1), 0};
+decline:
+    return decline_short(save_end, a0, a1, core, SYS_reply_receive, 0);
 }
 
 /* The caller's result, for when it goes on by its frame. */
@@ -105,7 +133,7 @@ static inline void set_result(struct thread *self, int64_t value)
 FAST(signal)
 {
     struct thread *self = fast_self(save_end), *waiter;
-    struct cap *cap = cap_find(self->space, a0, RIGHT_NOTIFY_SIGNAL);
+    struct cap *cap = cap_find_own(self, a0, RIGHT_NOTIFY_SIGNAL);
     struct notification *notification;
     uint64_t bits;
     bool given;

@@ -87,7 +87,7 @@ bool fault_send(struct core *core, struct thread *self, struct endpoint *endpoin
     lock_acquire(&endpoint->object.lock);
     bool alive = !endpoint->object.dying;
 
-    if (alive && endpoint->receivers.head) {
+    if (alive && !wait_queue_empty(&endpoint->receivers)) {
         receiver = wait_queue_pop(&endpoint->receivers);
         thread_claim(core, receiver);
     } else if (alive) {

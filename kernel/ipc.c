@@ -465,14 +465,14 @@ static uint8_t due_to_callers(struct thread *thread)
 {
     uint8_t priority = thread->base_priority;
 
-    if (!thread->caller && !thread->saved_callers.head) {
+    if (thread->caller == &no_thread && wait_queue_empty(&thread->saved_callers)) {
         return priority;
     }
     lock_acquire(&thread->object.lock); /* they may live on other cores, and give up waiting */
-    if (thread->caller && thread->caller->priority > priority) {
+    if (thread->caller->priority > priority) { /* no_thread has the lowest */
         priority = thread->caller->priority;
     }
-    if (thread->saved_callers.head && thread->saved_callers.head->priority > priority) {
+    if (thread->saved_callers.head->priority > priority) {
         priority = thread->saved_callers.head->priority;
     }
     lock_release(&thread->object.lock);

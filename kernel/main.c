@@ -39,7 +39,7 @@ static void ioapics_map(void)
 static void core_up(struct core *core)
 {
     core_init(core);
-    fpu_init(core);
+    fpu_init();
     mcheck_init(core);
     lapic_init(smp_acpi_core(core->id));
     core->shared.lapic_id = lapic_id();

@@ -13,13 +13,13 @@
 /* Out of the queue, the endpoint's lock with it. */
 static inline void take_first(struct endpoint *endpoint, struct thread *server)
 {
-    wait_queue_pop(&endpoint->receivers);
+    wait_queue_take_head(&endpoint->receivers, server);
     server->waits_on = NULL; /* before another core may look */
     lock_release(&endpoint->object.lock);
 }
 
-/* The first who receives there, out of the queue, if it can go on right now; or NULL. */
-static inline struct thread *take_receiver(struct core *core, struct endpoint *endpoint)
+/* The first who receives there, if it is one of this core: in the queue, the endpoint locked. Or NULL. */
+static inline struct thread *lock_receiver(const struct core *core, struct endpoint *endpoint)
 {
     struct thread *server;
 
@@ -27,12 +27,51 @@ static inline struct thread *take_receiver(struct core *core, struct endpoint *e
         return NULL;
     }
     server = endpoint->receivers.head;
-    if (UNLIKELY(!server || !ready_here(core, server))) {
+    if (UNLIKELY(server->core != core)) {
+        lock_release(&endpoint->object.lock);
+        return NULL;
+    }
+    return server;
+}
+
+/* The same out of the queue, if it can go on right now. */
+static inline struct thread *take_receiver(struct core *core, struct endpoint *endpoint)
+{
+    struct thread *server = lock_receiver(core, endpoint);
+
+    if (UNLIKELY(!server)) {
+        return NULL;
+    }
+    if (UNLIKELY(has_flags(server, (uint16_t)~THREAD_FLAGS_WAITS))) {
         lock_release(&endpoint->object.lock);
         return NULL;
     }
     take_first(endpoint, server);
     return server;
+}
+
+/*
+ * The flags of both sides, looked at together: mostly there are none, and if all that they say is FPU
+ * state, that is switched right here, so whoever asks this asks nothing after it. False: one of `hinder`
+ * keeps `from` from leaving, or some flag keeps `to` from going on; nothing has changed.
+ */
+static inline __attribute__((always_inline)) bool flags_allow(struct thread *from,
+                                                              uint16_t hinder,
+                                                              const struct thread *to)
+{
+    uint16_t both = from->flags | to->flags;
+
+    if (LIKELY(both == 0)) {
+        return true;
+    }
+    if (both != THREAD_FLAG_FPU &&
+        ((hinder && READ_AGAIN(from->flags) & hinder) || has_flags(to, (uint16_t)~THREAD_FLAGS_WAITS))) {
+        return false;
+    }
+    if (both & THREAD_FLAG_FPU) {
+        fpu_switch_kept(from, to);
+    }
+    return true;
 }
 
 /*
@@ -50,13 +89,10 @@ static inline void meet(struct thread *self, struct thread *server, enum thread_
     }
 }
 
-/*
- * The endpoint that self, whose flags say that there is nothing else to look at first, can go and
- * wait at with nobody there before it; locked. Or NULL.
- */
+/* The endpoint that self can go and wait at with nobody there before it; locked. Or NULL. */
 static inline struct endpoint *empty_endpoint(const struct thread *self, cap_t handle)
 {
-    struct cap *cap = cap_find(self->space, handle, RIGHT_ENDPOINT_RECEIVE);
+    struct cap *cap = cap_find_own(self, handle, RIGHT_ENDPOINT_RECEIVE);
     struct endpoint *endpoint;
 
     if (UNLIKELY(!cap)) {
@@ -66,17 +102,20 @@ static inline struct endpoint *empty_endpoint(const struct thread *self, cap_t h
     if (UNLIKELY(!lock_try(&endpoint->object.lock))) {
         return NULL;
     }
-    if (UNLIKELY(endpoint->senders.head || endpoint->receivers.head)) {
+    /* There are never threads in both, so they are equal if there are none. */
+    if (UNLIKELY(endpoint->senders.head != endpoint->receivers.head)) {
         lock_release(&endpoint->object.lock);
         return NULL;
     }
     return endpoint;
 }
 
-/* Has a server anything to do, before it receives, that is not for the fast way? */
+/* What a server has to do before it receives, that is not for the fast way. */
+#define FLAGS_BEFORE_RECEIVE ((uint16_t)~THREAD_FLAG_FPU)
+
 static inline bool may_receive(const struct thread *self)
 {
-    return self->flags == 0;
+    return !has_flags(self, FLAGS_BEFORE_RECEIVE);
 }
 
 /*
@@ -86,7 +125,7 @@ static inline bool may_receive(const struct thread *self)
 static inline void stand_first(struct endpoint *endpoint, struct thread *self)
 {
     self->priority = self->base_priority;
-    self->caller = NULL;
+    self->caller = &no_thread;
     self->state = THREAD_RECEIVING;
     self->waits_on = &endpoint->object;
     endpoint->receivers.head = self; /* which is a ring of itself (wait_queue.h) */

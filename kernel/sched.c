@@ -253,7 +253,7 @@ void sched_switch(struct core *core, struct thread *from, struct thread *to)
     if (to->cr3 != 0 && to->cr3 != read_cr3()) {
         write_cr3(to->cr3);
     }
-    fpu_switch(core, to);
+    fpu_switch(from, to);
     entry_set_current(core, to);
     if (UNLIKELY(from->state >= THREAD_MOVING)) {
         left_behind(from);

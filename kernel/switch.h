@@ -16,12 +16,27 @@
 /* Keeps the compiler from loading a value early, into a register, for a branch that is not taken. */
 #define READ_AGAIN(place) (*(volatile __typeof__(place) *)&(place))
 
+/* The compiler loads and masks; one instruction does. */
+static inline bool has_flags(const struct thread *thread, uint16_t flags)
+{
+    bool some;
+
+    __asm__("testw %2, %1" : "=@ccnz"(some) : "m"(thread->flags), "i"(flags));
+    return some;
+}
+
+/* Can `thread`, blocked in an IPC, go on right now on this core? No flag may stand in its way. */
+static inline bool ready_here(const struct core *core, const struct thread *thread)
+{
+    return thread->core == core && !has_flags(thread, (uint16_t)~THREAD_FLAGS_WAITS);
+}
+
 /*
- * Load what differs, keep `from`'s bases: a user's selector load changes them behind the TCB's back, so
- * the registers are asked (E7). Neither is the dummy, neither ends.
+ * All but the FPU: load what differs, keep `from`'s bases: a user's selector load changes them behind
+ * the TCB's back, so the registers are asked (E7). Neither is the dummy, neither ends.
  */
-static inline __attribute__((always_inline)) void switch_now(struct core *core, struct thread *from,
-                                                             struct thread *to)
+static inline __attribute__((always_inline)) void
+switch_rest(struct core *core, struct thread *from, struct thread *to)
 {
     uint64_t base = rdfsbase();
 
@@ -37,25 +52,16 @@ static inline __attribute__((always_inline)) void switch_now(struct core *core, 
     if (to->cr3 != from->cr3) {
         write_cr3(to->cr3);
     }
-    if (UNLIKELY(core->fpu_owner || to->fpu)) {
-        FPU_SWITCH_KEPT(core, to);
-    }
     entry_set_current(core, to);
 }
 
-/* The compiler loads and masks; one instruction does. */
-static inline bool has_flags(const struct thread *thread, uint16_t flags)
+static inline __attribute__((always_inline)) void switch_now(struct core *core, struct thread *from,
+                                                             struct thread *to)
 {
-    bool some;
-
-    __asm__("testw %2, %1" : "=@ccnz"(some) : "m"(thread->flags), "i"(flags));
-    return some;
-}
-
-/* Can `thread`, blocked in an IPC, go on right now on this core? No flag may stand in its way. */
-static inline bool ready_here(const struct core *core, const struct thread *thread)
-{
-    return thread->core == core && !has_flags(thread, (uint16_t)~THREAD_FLAGS_WAITS);
+    if (UNLIKELY((from->flags | to->flags) & THREAD_FLAG_FPU)) {
+        fpu_switch_kept(from, to);
+    }
+    switch_rest(core, from, to);
 }
 
 #endif

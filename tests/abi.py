@@ -44,6 +44,7 @@ def _types() -> dict[str, int]:
     return {name: number for number, name in enumerate(rows)}
 
 
+SLOT = 64  # bytes of a capability's: a handle's low half is its slot's offset
 SYSCALLS = _syscalls()
 ERRORS = _errors()
 RIGHTS = _rights()

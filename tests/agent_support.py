@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pytest
-from abi import ERRORS, RIGHTS, TYPES
+from abi import ERRORS, RIGHTS, SLOT, TYPES
 from agent import Agent, Result, Twin
 
 E = ERRORS
@@ -116,7 +116,7 @@ def spawn(agent: Agent, priority: int, ceiling: int | None = None) -> tuple[int,
 def find_grant(agent: Agent, kind: int, first: int, count: int) -> int:
     """What init gave the agent: a capability of a type that names a whole range."""
     for index in range(1, 40):
-        handle = 1 << 32 | index
+        handle = 1 << 32 | index * SLOT
         if agent.sys("cap_info", handle).value == kind:
             part = agent.sys("range_slice", handle, first, count)
             if part.value == 0:

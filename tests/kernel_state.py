@@ -136,11 +136,11 @@ class KernelState:
             dump.open("rb") as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as ram,
         ):
-            at = ram.find(CANARY * 3)
+            at = ram.find(CANARY * 2)
             while at >= 0:
                 if (at - offset) % TCB_ALIGNMENT == 0:
                     found.append(DIRECT_MAP + at - offset)
-                at = ram.find(CANARY * 3, at + 8)
+                at = ram.find(CANARY * 2, at + 8)
         dump.unlink()
         return found
 

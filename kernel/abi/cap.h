@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Capabilities as user programs see them. A capability is named by a 64-bit handle: index in the
+ * Capabilities as user programs see them. A capability is named by a 64-bit handle: place in the
  * space's table in the low 32 bits, generation above. The kernel compares the whole handle with
  * the one kept in the slot, so a stale or forged handle is E_BADCAP and never an access.
  */

@@ -23,7 +23,7 @@ struct core *core_create(unsigned id)
     core->state = CORE_ST_SYSCALL;
     core->dummy.core = core;
     core->dummy.state = THREAD_INACTIVE;
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < sizeof(core->dummy.canary) / sizeof(core->dummy.canary[0]); i++) {
         core->dummy.canary[i] = THREAD_CANARY;
     }
     core->timer_armed = ~0ULL;

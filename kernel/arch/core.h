@@ -77,7 +77,6 @@ struct core {
     struct frame
         *current_end; /* kept by entry models whose RSP0 is not the current save area's end */
     struct frame *entry_frame; /* of those, by one that leaves a frame where it came in; or NULL */
-    struct thread *fpu_owner;  /* whose FPU content is loaded, NULL = nobody's and CR0.TS set */
 
     /* events that were recorded and not yet worked on (E6) */
     uint64_t irq_pending[4];      /* one bit a vector */

@@ -2,6 +2,7 @@
 #include "kernel/arch/fpu.h"
 
 #include "kernel/arch/cpu.h"
+#include "kernel/arch/entry.h"
 #include "kernel/mm/kmem.h"
 
 #define CPUID1_ECX_XSAVE    (1u << 26)
@@ -88,7 +89,7 @@ static void fpu_choose(void)
     }
 }
 
-void fpu_init(struct core *core)
+void fpu_init(void)
 {
     uint32_t out[4];
 
@@ -104,10 +105,9 @@ void fpu_init(struct core *core)
     fpu_open();
     fpu_restore(&fpu_clean);
     fpu_close();
-    core->fpu_owner = NULL;
 }
 
-bool fpu_first_use(struct core *core, struct thread *thread)
+bool fpu_first_use(struct thread *thread)
 {
     if (thread->fpu == NULL) {
         struct fpu_state *area = kmem_alloc(thread->object.quota, area_size);
@@ -118,31 +118,25 @@ bool fpu_first_use(struct core *core, struct thread *thread)
         *(uint16_t *)area->x87 = *(const uint16_t *)fpu_clean.x87;
         area->mxcsr = MXCSR_INITIAL;
         thread->fpu = area;
+        thread->flags |= THREAD_FLAG_FPU;
     }
-    fpu_switch_state(core, thread);
+    fpu_open(); /* what is loaded is the initial state */
     return true;
 }
 
-void fpu_switch_state(struct core *core, struct thread *to)
+void fpu_switch_state(const struct thread *from, const struct thread *to)
 {
-    struct thread *from = core->fpu_owner;
-
-    if (from == to) {
-        return;
-    }
-    if (from == NULL) {
-        fpu_open();
-    } else {
+    if (from->flags & THREAD_FLAG_FPU) {
         fpu_save(from->fpu);
+    } else {
+        fpu_open();
     }
-    if (to != NULL && to->fpu != NULL) {
+    if (to->flags & THREAD_FLAG_FPU) {
         fpu_restore(to->fpu);
-        core->fpu_owner = to;
     } else {
         /* Not even a speculative read past CR0.TS may find the old content. */
         fpu_restore(&fpu_clean);
         fpu_close();
-        core->fpu_owner = NULL;
     }
 }
 
@@ -154,10 +148,10 @@ void fpu_thread_end(struct core *core, struct thread *thread)
         return;
     }
     thread->fpu = NULL;
-    if (core->fpu_owner == thread) {
+    thread->flags &= (uint16_t)~THREAD_FLAG_FPU;
+    if (thread == entry_current(core)) {
         fpu_restore(&fpu_clean);
         fpu_close();
-        core->fpu_owner = NULL;
     }
     kmem_free(thread->object.quota, area, area_size);
 }

@@ -24,9 +24,11 @@
 #define DIRECT_MAP_BASE 0xffff800000000000
 #define DIRECT_MAP_SIZE 0x0000400000000000 /* 64 TiB */
 #define CAP_WINDOW_BASE 0xffffc00000000000
+#define CAP_WINDOW_END  0xffffff8000000000 /* the PML4's last entry is the image's */
 /* One entry of a third-level table, so that no table frame is shared by two accounts. */
 #define CAP_WINDOW_SIZE 0x40000000
-#define CAP_TABLE_MAX   0x100000 /* capabilities in one table: 64 MiB */
+#define CAP_TABLE_MAX   0x100000 /* capabilities in one table, */
+#define CAP_TABLE_BYTES 0x4000000
 #define KERNEL_BASE     0xffffffff80000000
 #define IOAPIC_BASE     0xfffffffffec00000
 #define LAPIC_BASE      0xfffffffffee00000

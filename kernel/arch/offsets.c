@@ -32,12 +32,13 @@ void offsets(void)
     OFFSET(THREAD_FRAME, struct thread, frame);
     OFFSET(THREAD_CORE, struct thread, core);
     OFFSET(THREAD_FPU, struct thread, fpu);
+    OFFSET(THREAD_FLAGS, struct thread, flags);
+    DEFINE(FLAG_FPU, THREAD_FLAG_FPU);
     DEFINE(THREAD_SAVE_END, offsetof(struct thread, frame) + sizeof(struct frame));
 
     OFFSET(CORE_NEST, struct core, nest);
     OFFSET(CORE_STATE, struct core, state);
     OFFSET(CORE_PENDING, struct core, pending);
-    OFFSET(CORE_FPU_OWNER, struct core, fpu_owner);
     OFFSET(CORE_CURRENT, struct core, current_end);
     OFFSET(CORE_ENTRY_FRAME, struct core, entry_frame);
     DEFINE(CORE_RSP0, offsetof(struct core, tss) + offsetof(struct tss, rsp0));

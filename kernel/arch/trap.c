@@ -2,11 +2,11 @@
 /* Where the entry assembly meets C: interrupts record, exceptions are sorted by core_state. */
 #include "kernel/arch/cpu.h"
 #include "kernel/arch/entry.h"
+#include "kernel/arch/fixup.h"
 #include "kernel/arch/fpu.h"
 #include "kernel/arch/lapic.h"
 #include "kernel/arch/mcheck.h"
 #include "kernel/arch/paging.h"
-#include "kernel/arch/user_words.h"
 #include "kernel/arch/vectors.h"
 #include "kernel/debug/dump.h"
 #include "kernel/debug/panic.h"
@@ -17,7 +17,7 @@
 #include "kernel/uaccess.h"
 
 extern const struct restart_window __windows_start[], __windows_end[];
-extern const struct fixup __fixups_start[], __fixups_end[];
+extern const struct fixup __cap_fixups_start[], __fixups_start[], __fixups_end[];
 
 void kintr_handler(struct core *core, unsigned inum, unsigned nested)
 {
@@ -146,7 +146,7 @@ void ktrap_user(struct core *core, unsigned trapno, uint32_t errcode, struct fra
         mcheck_open();
         break;
     case VECTOR_NM:
-        if (!fpu_first_use(core, self)) {
+        if (!fpu_first_use(self)) {
             fault_user(core, self, trapno, errcode, 0);
         }
         break;
@@ -160,9 +160,9 @@ void ktrap_user(struct core *core, unsigned trapno, uint32_t errcode, struct fra
 }
 
 /* One of the instructions that may: it goes on elsewhere, with its stack and all registers. */
-static bool fixed_up(struct frame *regs)
+static bool fixed_up(struct frame *regs, const struct fixup *fixup, const struct fixup *end)
 {
-    for (const struct fixup *fixup = __fixups_start; fixup < __fixups_end; fixup++) {
+    for (; fixup < end; fixup++) {
         if (regs->rip == fixup->at) {
             regs->rip = fixup->to;
             return true;
@@ -171,9 +171,24 @@ static bool fixed_up(struct frame *regs)
     return false;
 }
 
+static bool words_fixed_up(struct frame *regs)
+{
+    return fixed_up(regs, __fixups_start, __fixups_end);
+}
+
+/* A table of capabilities ends where its window's memory does: a look-up has read where none is. */
+static bool cap_fixed_up(struct frame *regs, unsigned trapno, uint32_t errcode, uint64_t cr2)
+{
+    return trapno == VECTOR_PF && errcode == 0 && cr2 >= CAP_WINDOW_BASE && cr2 < CAP_WINDOW_END &&
+           fixed_up(regs, __cap_fixups_start, __fixups_start);
+}
+
 void ktrap_kernel(struct core *core, unsigned trapno, uint32_t errcode, struct frame *regs,
                   uint64_t cr2, unsigned state)
 {
+    if (cap_fixed_up(regs, trapno, errcode, cr2)) { /* first: IF is 0 until it is back */
+        return;
+    }
     switch (trapno) {
     case VECTOR_NMI: /* nmi=rsp0 */
         kist_kernel(core, regs, trapno, 0, state);
@@ -182,12 +197,12 @@ void ktrap_kernel(struct core *core, unsigned trapno, uint32_t errcode, struct f
         core->breakpoints++;
         return;
     case VECTOR_GP: /* an address that is not canonical */
-        if (state == CORE_ST_IPC && fixed_up(regs)) {
+        if (state == CORE_ST_IPC && words_fixed_up(regs)) {
             return;
         }
         break;
     case VECTOR_PF:
-        if (state == CORE_ST_IPC && cr2 < USER_END && fixed_up(regs)) {
+        if (state == CORE_ST_IPC && cr2 < USER_END && words_fixed_up(regs)) {
             return;
         }
         /* The outermost level touched a user page: give up its stack (E6). */

@@ -2,7 +2,7 @@
 /*
  * A few words between the core and the user memory of the space that is loaded, for the fast ways.
  * A page that is missing, or an address that is none, is a plain false: the faulting instruction stands
- * in a table with the place to go on at (trap.c), so the caller keeps its stack and its registers. It
+ * in a table with the place to go on at (fixup.h), so the caller keeps its stack and its registers. It
  * holds no lock (E6), has interrupts on, and has set CORE_ST_IPC, which alone makes the table count.
  */
 #ifndef ONESTACK_ARCH_USER_WORDS_H
@@ -11,16 +11,7 @@
 #include "kernel/abi/message.h"
 #include "kernel/arch/core.h"
 #include "kernel/arch/cpu.h"
-
-/* An instruction that may fault in CORE_ST_IPC, and where it goes on then. */
-struct fixup {
-    uint64_t at, to;
-};
-
-#define FIXUP(at, to)                 \
-    ".pushsection .fixups, \"a\"\n\t" \
-    ".quad " at ", " to "\n\t"        \
-    ".popsection\n\t"
+#include "kernel/arch/fixup.h"
 
 /* The lower half's addresses have their highest bit clear; what is not canonical faults. */
 static inline bool user_address(uint64_t address)

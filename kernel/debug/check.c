@@ -32,6 +32,9 @@ void debug_exit_check(void)
     }
     check_canary(entry_current(core));
     check_canary(&core->dummy);
+    if (no_thread.core || no_thread.flags || no_thread.next || no_thread.prev || no_thread.server) {
+        panic("somebody has written to `no_thread`");
+    }
     lock_check_none(core);
 }
 

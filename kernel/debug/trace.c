@@ -239,16 +239,24 @@ static bool replace_syscall(void)
     return false;
 }
 
-/* Each window begins with `mov STACK_CORE(%rsp), %rdi`. What the hook does comes before the check. */
+/*
+ * Each window begins with `mov STACK_CORE(%rsp), %rdi`, or with `cmpb $0, N(%rsp)` of eight bytes. What
+ * the hook does comes before the check.
+ */
 static bool replace_windows(void)
 {
-    static const uint8_t first[CALL_BYTES] = {0x48, 0x8b, 0x7c, 0x24, 0x08};
+    static const uint8_t load[CALL_BYTES] = {0x48, 0x8b, 0x7c, 0x24, 0x08};
+    static const uint8_t compare[] = {0x80, 0xbc, 0x24}, nop[] = {0x0f, 0x1f, 0x00};
 
     for (const struct restart_window *w = __windows_start; w < __windows_end; w++) {
-        if (memcmp((void *)w->first, first, sizeof(first)) != 0) {
+        uint8_t *at = (uint8_t *)w->first;
+
+        if (memcmp(at, compare, sizeof(compare)) == 0) {
+            memcpy(at + CALL_BYTES, nop, sizeof(nop));
+        } else if (memcmp(at, load, sizeof(load)) != 0) {
             return false;
         }
-        put_branch((uint8_t *)w->first, CALL, (void *)trace_exit_hook);
+        put_branch(at, CALL, (void *)trace_exit_hook);
     }
     return true;
 }

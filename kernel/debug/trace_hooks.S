@@ -34,8 +34,8 @@ ENTRY trace_syscall_hook
 END trace_syscall_hook
 
 /*
- * In place of the first instruction of a WINDOW, `mov STACK_CORE(%rsp), %rdi`. IF=0, an empty stack
- * but for the return address; rax, rdx and the callee-saved registers may be a call's results. An
+ * In place of the first instruction of a WINDOW, `mov STACK_CORE(%rsp), %rdi` or, in exit_sysret, the
+ * compare of the pending byte: both are done here, whichever it was. IF=0, an empty stack but for the return address; rax, rdx and the callee-saved registers may be a call's results. An
  * NMI in here does not restart the window, and need not: the window's check is still to come.
  */
 ENTRY trace_exit_hook
@@ -48,6 +48,7 @@ ENTRY trace_exit_hook
         pop     %rdx
         pop     %rax
         mov     STACK_CORE + 8(%rsp), %rdi
+        cmpb    $0, CORE_PENDING(%rdi)
         ret
 END trace_exit_hook
 

@@ -213,7 +213,8 @@ static void slot_leave(struct cap *cap)
 
 static cap_t slot_publish(struct cap *cap)
 {
-    cap_t handle = (cap->handle & GENERATION_MASK) | (uint64_t)(cap - cap_space(cap)->caps);
+    uint64_t offset = (uint64_t)cap & (CAP_WINDOW_SIZE - 1);
+    cap_t handle = (cap->handle & GENERATION_MASK) | offset;
 
     __atomic_store_n(&cap->handle, handle, __ATOMIC_RELEASE);
     return handle;

@@ -60,10 +60,11 @@ static struct thread *dequeue(struct core *core, struct wait_queue *queue)
 {
     struct thread *thread = queue->head;
 
-    if (thread) {
-        wait_queue_pop(queue);
-        thread_claim(core, thread);
+    if (thread == &no_thread) {
+        return NULL;
     }
+    wait_queue_pop(queue);
+    thread_claim(core, thread);
     return thread;
 }
 
@@ -113,7 +114,7 @@ static void look_at_flags(struct thread *self)
     if (!__atomic_load_n(&self->bound, __ATOMIC_RELAXED)) {
         self->flags &= (uint16_t)~THREAD_FLAG_BOUND;
     }
-    if (!__atomic_load_n(&self->saved_callers.head, __ATOMIC_RELAXED)) {
+    if (__atomic_load_n(&self->saved_callers.head, __ATOMIC_RELAXED) == &no_thread) {
         self->flags &= (uint16_t)~THREAD_FLAG_SAVES;
     }
 }
@@ -157,13 +158,13 @@ struct thread *endpoint_take_caller(struct core *core, struct thread *server)
     lock_acquire(&server->object.lock);
     struct thread *caller = server->caller;
 
-    if (caller) {
+    if (caller != &no_thread) {
         thread_claim(core, caller);
-        server->caller = NULL;
+        server->caller = &no_thread;
         caller->server = NULL;
     }
     lock_release(&server->object.lock);
-    return caller;
+    return caller == &no_thread ? NULL : caller;
 }
 
 /* Its reply does not come: self goes on without having given or saved it. */
@@ -282,7 +283,7 @@ static bool leave_server(struct core *core, struct thread *thread, struct thread
     bool waits = server->caller == thread;
 
     if (waits) {
-        server->caller = NULL;
+        server->caller = &no_thread;
         thread->server = NULL;
     }
     lock_release(&server->object.lock);
@@ -424,6 +425,8 @@ int64_t sys_endpoint_create(struct core *core, struct thread *self)
     if (!endpoint) {
         return E_NOMEM;
     }
+    wait_queue_init(&endpoint->senders);
+    wait_queue_init(&endpoint->receivers);
     object_init(&endpoint->object, OBJ_ENDPOINT, quota);
     return cap_publish(self, &endpoint->object);
 }

@@ -69,7 +69,7 @@ void notification_signal(struct core *core, struct notification *notification, u
         waiter = receiver = NULL;
         lock_acquire(&notification->object.lock);
         bits |= notification->bits;
-        if (bits && notification->waiters.head) {
+        if (bits && !wait_queue_empty(&notification->waiters)) {
             waiter = wait_queue_pop(&notification->waiters);
             thread_claim(core, waiter);
         } else if (bits) {
@@ -165,7 +165,7 @@ static struct thread *first_waiter(struct core *core, struct notification *notif
     struct thread *waiter = NULL;
 
     lock_acquire(&notification->object.lock);
-    if (notification->waiters.head) {
+    if (!wait_queue_empty(&notification->waiters)) {
         waiter = wait_queue_pop(&notification->waiters);
         thread_claim(core, waiter);
     }
@@ -205,6 +205,7 @@ int64_t sys_notification_create(struct core *core, struct thread *self)
     if (!notification) {
         return E_NOMEM;
     }
+    wait_queue_init(&notification->waiters);
     object_init(&notification->object, OBJ_NOTIFICATION, quota);
     return cap_publish(self, &notification->object);
 }

@@ -27,12 +27,14 @@ static inline bool notification_give(const struct core *core, struct notificatio
 {
     struct thread *first = notification->waiters.head;
 
-    if (UNLIKELY(first ? !ready_here(core, first) : notification->bound != NULL)) {
+    bool waits = first != &no_thread;
+
+    if (UNLIKELY(waits ? !ready_here(core, first) : notification->bound != NULL)) {
         return false;
     }
-    *waiter = first;
+    *waiter = waits ? first : NULL;
     bits |= notification->bits;
-    if (first) {
+    if (waits) {
         wait_queue_pop(&notification->waiters);
         first->frame.rax = E_OK;
         first->frame.rdx = bits;

@@ -98,12 +98,12 @@ static void save(struct thread *self, struct reply *reply)
     struct thread *caller = self->caller; /* it may have given up meanwhile */
 
     lock_acquire(&reply->object.lock);
-    if (caller && !reply->object.dying) {
+    if (caller != &no_thread && !reply->object.dying) {
         reply->caller = caller;
         caller->waits_on = &reply->object;
         wait_queue_insert(&self->saved_callers, caller);
         self->flags |= THREAD_FLAG_SAVES;
-        self->caller = NULL;
+        self->caller = &no_thread;
     }
     lock_release(&reply->object.lock);
     lock_release(&self->object.lock);
@@ -119,7 +119,7 @@ int64_t sys_reply_save(struct core *core, struct thread *self)
     if (!quota) {
         return cap_error(self->space, ARG0(self), OBJ_QUOTA);
     }
-    if (!caller) {
+    if (caller == &no_thread) {
         return E_NOREPLY;
     }
     reply = object_alloc(quota, sizeof(*reply));

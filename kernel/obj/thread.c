@@ -29,6 +29,8 @@ struct thread *thread_new(struct quota *quota, struct core *core, uint8_t priori
     thread->priority = thread->base_priority = priority;
     thread->ceiling = ceiling;
     thread_ring_of_itself(thread);
+    thread->caller = &no_thread;
+    wait_queue_init(&thread->saved_callers);
     thread->core = core;
     thread->core_wish = CORE_ANY;
     for (unsigned i = 0; i < sizeof(thread->canary) / sizeof(thread->canary[0]); i++) {
@@ -55,6 +57,7 @@ bool thread_enter(struct thread *thread, struct space *space)
         space->thread_count++;
         thread->space = space;
         thread->cr3 = space->cr3;
+        thread->caps = space->caps;
         object_ref(&space->object);
     }
     lock_release(&space->object.lock);
@@ -168,10 +171,10 @@ static bool leave_callers(struct core *core, struct thread *thread)
     if (caller) {
         thread_wait_failed(core, caller, E_DEAD);
     }
-    while (thread->saved_callers.head) {
+    while (!wait_queue_empty(&thread->saved_callers)) {
         lock_acquire(&thread->object.lock);
         caller = thread->saved_callers.head;
-        if (caller) {
+        if (caller != &no_thread) {
             wait_queue_remove(&thread->saved_callers, caller);
             caller->server = NULL;
         }

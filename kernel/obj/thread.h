@@ -47,8 +47,9 @@ enum thread_state {
 #define THREAD_FLAG_BOUND 0x400  /* a notification is bound to it */
 #define THREAD_FLAG_SAVES 0x800  /* has saved callers */
 #define THREAD_FLAG_TELLS 0x1000 /* of a machine check, before it leaves to user mode (broken.c) */
-/* Neither keeps one that waits from going on. */
-#define THREAD_FLAGS_WAITS (THREAD_FLAG_BOUND | THREAD_FLAG_SAVES)
+#define THREAD_FLAG_FPU   0x2000 /* has FPU state, which is loaded when it is current */
+/* None of these keeps one that waits from going on. */
+#define THREAD_FLAGS_WAITS (THREAD_FLAG_BOUND | THREAD_FLAG_SAVES | THREAD_FLAG_FPU)
 
 /* Threads that wait for something; wait_queue.h has the rules. */
 struct wait_queue {
@@ -79,15 +80,17 @@ struct thread {
     struct thread *next, *prev; /* run queue, or what it waits in; else itself (wait_queue.h) */
     struct space *space;
     uint64_t cr3;            /* its space's, copied: the switch compares two TCBs */
-    struct thread *caller;   /* who waits for our reply, or NULL */
+    struct thread *caller;   /* who waits for our reply, or no_thread */
     struct thread *server;   /* in REPLY, FAULTED: whose `caller` or saved caller we are, or NULL */
     struct object *waits_on; /* endpoint, notification or saved reply, while in its queue */
     uint64_t info;           /* message descriptor of a queued send (kernel/abi/message.h) */
     uint64_t badge;          /* badge of a queued send */
     uint64_t fs_base, gs_base; /* while the thread is not loaded; user mode may change both */
 
+    struct cap *caps; /* its space's, copied: for the fast ways' look-up */
+
     /* Next to the save area, from its first byte downwards: what an NMI on RSP0 would eat (E10). */
-    uint64_t canary[3];
+    uint64_t canary[2];
     struct frame frame;
     /* RSP0 points here. */
 
@@ -118,6 +121,13 @@ struct thread {
 };
 
 #define CORE_ANY 0xff
+
+/*
+ * Stands where a thread may be or not, in place of NULL: at the head of a wait queue, and as `caller`. It
+ * is no core's and has no flags, so who asks whether one is of his own core has asked both. All zeros,
+ * never written (a debug build looks).
+ */
+extern struct thread no_thread;
 
 /* Inactive, in no space yet; with all the kernel memory that the entry model wants. NULL = none. */
 struct thread *thread_new(struct quota *quota, struct core *core, uint8_t priority,
@@ -154,7 +164,7 @@ void thread_end_when_run(struct core *core, struct thread *thread);
 
 _Static_assert(offsetof(struct thread, frame) + sizeof(struct frame) == 320, "RSP0 follows");
 _Static_assert(320 % 16 == 0, "the CPU aligns RSP down before it pushes (E2)");
-_Static_assert(offsetof(struct thread, canary) + 24 == offsetof(struct thread, frame), "E10");
+_Static_assert(offsetof(struct thread, canary) + 16 == offsetof(struct thread, frame), "E10");
 _Static_assert(sizeof(struct thread) == 512, "thread.bytes target; slab size");
 
 static inline struct frame *thread_save_end(struct thread *thread)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "kernel/obj/wait_queue.h"
 
+struct thread no_thread;
+
 /* The first thread of the last group above `priority`, or NULL: at most one step for each group. */
 static struct thread *group_above(const struct wait_queue *queue, uint8_t priority)
 {
@@ -23,7 +25,7 @@ static void link_before(struct thread *next, struct thread *thread)
 
 void wait_queue_insert(struct wait_queue *queue, struct thread *thread)
 {
-    if (!queue->head) {
+    if (wait_queue_empty(queue)) {
         queue->head = thread;
         return;
     }

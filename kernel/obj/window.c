@@ -10,13 +10,14 @@
 
 /* A window is one entry of a third-level table; the tables' entries in the PML4 end before the image's. */
 #define WINDOW_LEVEL  3
-#define WINDOW_TABLES (TABLE_ENTRIES - 1 - (CAP_WINDOW_BASE >> 39 & (TABLE_ENTRIES - 1)))
+#define WINDOW_TABLES ((CAP_WINDOW_END - CAP_WINDOW_BASE) >> 39)
 /* The least a space takes: PML4 and the window's topmost table. */
 #define SPACE_BYTES_LEAST (2 * PAGE_SIZE)
 
 _Static_assert(CAP_WINDOW_SIZE == 1 << 30, "one entry of level 3");
 _Static_assert(CAPS_PER_PAGE * sizeof(struct cap) == PAGE_SIZE, "pages are filled");
-_Static_assert(CAP_TABLE_MAX * sizeof(struct cap) <= CAP_WINDOW_SIZE, "a table fits");
+_Static_assert(CAP_TABLE_MAX * sizeof(struct cap) == CAP_TABLE_BYTES, "handles reach all of it");
+_Static_assert(CAP_TABLE_BYTES <= CAP_WINDOW_SIZE, "a table fits");
 
 /*
  * Free windows: those never used from `fresh` on, then a chain through the absent entries of the used

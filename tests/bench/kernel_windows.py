@@ -20,7 +20,10 @@ LAPIC_EOI = 0xFFFFFFFFFEE000B0  # kernel/arch/lapic.h
 
 
 def looks(kernel: Path, image: Image) -> set[int]:
-    """Instructions that ask what is pending: they read core->pending, and the source says so."""
+    """Instructions that ask what is pending: they read core->pending, and the source says so.
+
+    Where the exits do it RSP may stand for the core; they are known by their windows.
+    """
     offset = Structs(kernel).offset("core", "pending")
     symbolizer = Symbolizer(Images([image]))
     found = set()
@@ -46,13 +49,14 @@ def marks(kernel: Path) -> dict[str, set[int]]:
     table = image.bytes_at(image.symbol("vector_table").address, VECTORS * 8)
     windows = image.symbol("__windows_start").address
     raw = image.bytes_at(windows, image.symbol("__windows_end").address - windows)
+    restart = {first for first, _ in struct.iter_unpack("<2Q", raw)}
     names = {symbol.name: symbol.address for symbol in image.symbols}
     return {
         **vector_marks(struct.unpack(f"<{VECTORS}Q", table)),
         "outermost": {names["ret_to_user_empty"]},
-        "restart": {first for first, _ in struct.iter_unpack("<2Q", raw)},
+        "restart": restart,
         "record": memory_users(image, LAPIC_EOI, ("mov",)),
-        "look": looks(kernel, image),
+        "look": looks(kernel, image) | restart,
         "path": {a for name, a in names.items() if name.startswith(PATHS)},
         "stop": {a for name, a in names.items() if name in PANICS},
     }

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from figures import UNBOUND, spec
+from abi import SLOT
+from figures import TARGETS, UNBOUND, spec
 from kernel_windows import watcher
 
 from onestack.elf import Images
@@ -92,6 +93,19 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     plugin = watcher(measured.kernel, tmp_path_factory.mktemp("plugin"))
     with Machine(replace(measured, args=plugin.arguments)) as machine:
         yield Watched(machine, Images.load(measured.kernel, bench), plugin)
+
+
+def test_a_handle_beyond_the_table(watched: Watched) -> None:
+    """Its look-up faults with IF=0 (ADR 130), and is no longer than any window may be."""
+    watched.injector.stop_at(watched.syscall_in("timed_syscall"), 60.0)
+    watched.machine.gdb.write_register("rsi", 1 << 32 | 0xFFFFF * SLOT)
+    watched.machine.gdb.step()
+    watched.watcher.forget()
+    stepped = watched.step_home()
+    watched.machine.gdb.step()
+    assert watched.agrees(stepped).contradictions == 0
+    assert stepped[0][0] == watched.images.resolve("syscall_entry")
+    assert TARGETS["if_off.longest"] >= stepped[0][1] > 60, "a fault is in there"
 
 
 @pytest.mark.parametrize("function", ["timed_syscall", "timed_loop", "timed_int3"])

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from abi import SLOT
 from agent import (
     E_BADCAP,
     E_BUSY,
@@ -176,7 +177,7 @@ def test_parts(balanced: Agent) -> None:
 def device_memory(agent: Agent) -> int:
     """The agent's capability for it: found by what it can name."""
     for index in range(1, 32):
-        handle = 1 << 32 | index
+        handle = 1 << 32 | index * SLOT
         result = agent.sys("cap_info", handle)
         part = (
             agent.sys("range_slice", handle, 0xFEC00000, PAGE)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from abi import SYSCALLS
+from abi import SLOT, SYSCALLS
 from agent import READY, Agent
 from agent_support import ALL, PAGE, READ, SPOT, E, R, T, done, give, has_failed
 
@@ -154,9 +154,11 @@ def test_bad_handles(things: Things, name: str, index: int) -> None:
         "generation 0": good & 0xFFFFFFFF,
         "stale": stale,
         "slot 0": 1 << 32,
-        "a free slot": 1 << 32 | 60,
-        "beyond the table": 1 << 32 | 0xFFFFF,
-        "index of all ones": (1 << 64) - 1,
+        "a free slot": 1 << 32 | 60 * SLOT,
+        "inside a slot": good + 16,
+        "beyond the table": 1 << 32 | 0xFFFFF * SLOT,
+        "beyond all tables": good | 1 << 31,
+        "all ones": (1 << 64) - 1,
         "half of it": 1 << 63,
         "a pointer": 0xFFFFC00000000040,
     }
@@ -191,6 +193,17 @@ def test_calls_for_any_type(agent: Agent, keep: Keep, notification: int) -> None
     assert agent.call("range_slice", weak, 0, 1) == E["BADCAP"]
     no_use = keep(agent.make("cap_copy", agent.quota, R["GRANT"], 0, 0))
     assert agent.call("quota_info", no_use) == E["RIGHTS"]
+
+
+def test_a_badge_is_no_handle(agent: Agent, keep: Keep, notification: int) -> None:
+    """A badge that looks like a handle of the very place where it lies, in the middle of its slot."""
+    slot = agent.make("cap_copy", notification, ALL, 0, 0)
+    assert agent.call("cap_delete", slot) == 0
+    badge = 5 << 32 | (slot & 0xFFFFFFFF) + 16
+    again = keep(agent.make("cap_copy", notification, ALL, badge, 0))
+    assert again & 0xFFFFFFFF == slot & 0xFFFFFFFF
+    for name in ("cap_info", "signal", "poll", "cap_delete"):
+        assert agent.call(name, badge) == E["BADCAP"], name
 
 
 def test_what_may_be_given_away(agent: Agent, notification: int) -> None:

@@ -62,7 +62,7 @@ STATES = ("USER", "PARMCHK", "SYSCALL", "IPC", "CONTIN", "INTR", "IDLE")
 # What a thread that is not running keeps in its TCB. Of the frame, not what a system call loses:
 # there the last interrupt's values stand.
 THREAD_MEMBERS = (
-    *("state", "flags", "priority", "base_priority", "ceiling", "core", "space", "cr3"),
+    *("state", "flags", "priority", "base_priority", "ceiling", "core", "space", "cr3", "caps"),
     *(
         "caller",
         "server",
@@ -73,12 +73,12 @@ THREAD_MEMBERS = (
         "bound",
         "fpu",
     ),
-    *("canary[0]", "canary[1]", "canary[2]"),
+    *("canary[0]", "canary[1]"),
     *("fs_base", "gs_base"),
     *(f"frame.{name}" for name in (*WORDS, "rip", "cs", "rflags", "rsp", "ss")),
 )
 MESSAGE = frozenset(f"frame.{name}" for name in WORDS)
-CANARIES = ("canary[0]", "canary[1]", "canary[2]")
+CANARIES = ("canary[0]", "canary[1]")
 NOT_WHILE_RUNNING = ("fs_base", "gs_base")
 RUNNING_MEMBERS = (
     *(n for n in THREAD_MEMBERS if not n.startswith("frame.") and n not in NOT_WHILE_RUNNING),

@@ -24,6 +24,7 @@ static struct core core;
 static struct thread self;
 static struct space *space;
 static struct cap caps[64];
+#define SLOT(n) ((n) * sizeof(struct cap)) /* as a handle names it */
 static struct endpoint pager;
 static uint32_t state = 1;
 static int patience; /* continuations that the thread comes to before it ends, in one call */
@@ -88,10 +89,10 @@ int cap_insert(struct space *to, struct object *object, uint32_t rights, uint64_
     (void)to, (void)parent, (void)parent_handle;
     for (uint64_t i = 1; i < 64; i++) {
         if (caps[i].object == NULL) {
-            caps[i] = (struct cap){.handle = i, .object = object, .rights = rights};
+            caps[i] = (struct cap){.handle = SLOT(i), .object = object, .rights = rights};
             caps[i].badge = badge;
             object->cap_count++;
-            *handle = i;
+            *handle = caps[i].handle;
             return 0;
         }
     }
@@ -217,10 +218,10 @@ void start(uint64_t bytes, int chance_of_preemption)
     space->caps = caps;
     space->cap_limit = 64;
     self.space = space;
-    caps[1] = (struct cap){.handle = 1, .object = &account->object, .rights = ~0u};
-    caps[2] = (struct cap){.handle = 2, .object = &space->object, .rights = ~0u};
+    caps[1] = (struct cap){.handle = SLOT(1), .object = &account->object, .rights = ~0u};
+    caps[2] = (struct cap){.handle = SLOT(2), .object = &space->object, .rights = ~0u};
     pager.object.references = 1;
-    caps[3] = (struct cap){.handle = 3, .object = &pager.object, .rights = ~0u};
+    caps[3] = (struct cap){.handle = SLOT(3), .object = &pager.object, .rights = ~0u};
     caps[3].badge = 77;
 }
 bool stop(void);
@@ -303,38 +304,39 @@ uint64_t rdx(void)
 int64_t drop(uint64_t handle);
 int64_t drop(uint64_t handle)
 {
-    return cap_remove(&core, &self, &caps[handle], handle);
+    return cap_remove(&core, &self, cap_slot(caps, handle), handle);
 }
 uint64_t copy(uint64_t handle, uint32_t rights);
 uint64_t copy(uint64_t handle, uint32_t rights)
 {
     cap_t new = 0;
-    cap_insert(space, caps[handle].object, rights, caps[handle].badge, NULL, 0, &new);
+    cap_insert(space, cap_slot(caps, handle)->object, rights, cap_slot(caps, handle)->badge, NULL, 0, &new);
     return new;
 }
 uint64_t move(uint64_t handle);
 uint64_t move(uint64_t handle)
 {
-    uint64_t new = copy(handle, caps[handle].rights);
-    memory_cap_moved(&caps[new], &caps[handle]);
-    caps[handle].object->cap_count--;
-    caps[handle].object = NULL;
-    caps[handle].handle = 0;
+    uint64_t new = copy(handle, cap_slot(caps, handle)->rights);
+    memory_cap_moved(cap_slot(caps, new), cap_slot(caps, handle));
+    cap_slot(caps, handle)->object->cap_count--;
+    cap_slot(caps, handle)->object = NULL;
+    cap_slot(caps, handle)->handle = 0;
     return new;
 }
 int64_t slice(uint64_t handle, uint64_t first, uint64_t count);
 int64_t slice(uint64_t handle, uint64_t first, uint64_t count)
 {
     self.frame.rsi = handle;
-    return memory_slice(&self, &caps[handle], first, count);
+    return memory_slice(&self, cap_slot(caps, handle), first, count);
 }
 /* A physical address that it is not, unless a machine check there finds the object, too. */
 uint64_t page_of(uint64_t handle, uint64_t offset);
 uint64_t page_of(uint64_t handle, uint64_t offset)
 {
-    struct memory *memory = (struct memory *)caps[handle].object;
+    const struct cap *cap = cap_slot(caps, handle);
+    struct memory *memory = (struct memory *)cap->object;
     uint64_t first, bytes, at = 0;
-    memory_cap_range(&caps[handle], &first, &bytes);
+    memory_cap_range(cap, &first, &bytes);
     uint64_t page = memory_page(memory, first + offset);
     bool owned = page && memory->kind != MEMORY_DEVICE;
     return !owned || (frame_owner(page + 5, &at) == memory && at == first + offset + 5) ? page : 3;

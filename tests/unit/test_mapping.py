@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from abi import SLOT
 from host_c import TOP, build
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ from hypothesis.stateful import (
 )
 
 PAGE = 4096
+ACCOUNT, SPACE, PAGER = SLOT, 2 * SLOT, 3 * SLOT  # handles; shim_mapping.c
 LARGE = 512 * PAGE
 READ, WRITE, EXECUTE, UNCACHED, BIG = 1, 2, 4, 8, 16
 E_RIGHTS, E_INVAL, E_NOMEM, E_BUSY, E_OVERLAP = -3, -4, -6, -11, -13
@@ -77,7 +79,7 @@ class Kernel:
 
     def create(self, size: int, pager: int = 0) -> int:
         """A new memory object: its handle, or the error."""
-        return self.call("memory_create", 1, size, pager) or self.lib.rdx()
+        return self.call("memory_create", ACCOUNT, size, pager) or self.lib.rdx()
 
     def slice(self, handle: int, first: int, count: int) -> int:
         """A capability for a part: its handle, or the error."""
@@ -217,7 +219,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.objects) < 12)
     @rule(pages=st.one_of(st.just(1), lengths))
     def create_paged(self, pages: int) -> None:
-        handle = self.kernel.create(pages * PAGE, pager=3)
+        handle = self.kernel.create(pages * PAGE, pager=PAGER)
         if handle > 1 << 32 or handle < 0:
             return
         self.objects[handle] = pages
@@ -284,7 +286,7 @@ class Machine(RuleBasedStateMachine):
         offset = data.draw(st.sampled_from(sorted(self.paged[handle].pages)))
         count = min(count, PAGES - at, self.objects[handle] - offset)
         spot = BASE + at * PAGE | READ
-        result = self.kernel.call("map", 2, handle, spot, count * PAGE, offset * PAGE)
+        result = self.kernel.call("map", SPACE, handle, spot, count * PAGE, offset * PAGE)
         if any(at + i in self.space for i in range(count)):
             assert result == E_OVERLAP
         elif result != E_NOMEM:
@@ -316,7 +318,7 @@ class Machine(RuleBasedStateMachine):
         offset = data.draw(st.sampled_from([0, 1, max(0, spare), max(0, spare) // 2]))
         before = self.kernel.lib.used()
         result = self.kernel.call(
-            "map", 2, handle, BASE + at * PAGE | flags, count * PAGE, offset * PAGE
+            "map", SPACE, handle, BASE + at * PAGE | flags, count * PAGE, offset * PAGE
         )
         if flags & 7 & ~self.rights[handle]:
             assert result == E_RIGHTS
@@ -334,7 +336,7 @@ class Machine(RuleBasedStateMachine):
     @rule(at=spots, count=lengths)
     def unmap(self, at: int, count: int) -> None:
         count = min(count, PAGES - at)
-        result = self.kernel.call("unmap", 2, BASE + at * PAGE, count * PAGE)
+        result = self.kernel.call("unmap", SPACE, BASE + at * PAGE, count * PAGE)
         if result == E_NOMEM:
             return
         assert result == 0
@@ -345,7 +347,7 @@ class Machine(RuleBasedStateMachine):
     @rule(at=spots, count=lengths, flags=st.sampled_from([READ, READ | WRITE, READ | EXECUTE]))
     def protect(self, at: int, count: int, flags: int) -> None:
         count = min(count, PAGES - at)
-        result = self.kernel.call("protect", 2, BASE + at * PAGE, count * PAGE, flags)
+        result = self.kernel.call("protect", SPACE, BASE + at * PAGE, count * PAGE, flags)
         if result == E_NOMEM:
             return
         for i in range(count):
@@ -429,59 +431,59 @@ def fresh(kernel: Kernel) -> Kernel:
 def test_refusals(fresh: Kernel) -> None:
     handle = fresh.create(4 * PAGE)
     address = BASE
-    assert fresh.call("map", 2, handle, address | READ | WRITE | EXECUTE, PAGE, 0) == E_INVAL
-    assert fresh.call("map", 2, handle, address | WRITE, PAGE, 0) == E_INVAL
-    assert fresh.call("map", 2, handle, address | READ | 0x20, PAGE, 0) == E_INVAL
-    assert fresh.call("map", 2, handle, address | READ, PAGE, 1) == E_INVAL
-    assert fresh.call("map", 2, handle, address | READ, 0, 0) == E_INVAL
-    assert fresh.call("map", 2, handle, 0 | READ, PAGE, 0) == E_INVAL
+    assert fresh.call("map", SPACE, handle, address | READ | WRITE | EXECUTE, PAGE, 0) == E_INVAL
+    assert fresh.call("map", SPACE, handle, address | WRITE, PAGE, 0) == E_INVAL
+    assert fresh.call("map", SPACE, handle, address | READ | 0x20, PAGE, 0) == E_INVAL
+    assert fresh.call("map", SPACE, handle, address | READ, PAGE, 1) == E_INVAL
+    assert fresh.call("map", SPACE, handle, address | READ, 0, 0) == E_INVAL
+    assert fresh.call("map", SPACE, handle, 0 | READ, PAGE, 0) == E_INVAL
     last = 0x7FFFFFFFF000
-    assert fresh.call("map", 2, handle, last | READ, PAGE, 0) == E_INVAL
-    assert fresh.call("map", 2, handle, (1 << 63) | READ, PAGE, 0) == E_INVAL
-    assert fresh.call("map", 2, handle, last - PAGE | READ, 2 * PAGE, 0) == E_INVAL
-    assert fresh.call("map", 2, handle, last - PAGE | READ, PAGE, 0) == 0
-    assert fresh.call("map", 2, handle, address | READ, 5 * PAGE, 0) == E_INVAL
-    assert fresh.call("map", 2, handle, address | READ, PAGE, (1 << 64) - PAGE) == E_INVAL
-    assert fresh.call("unmap", 2, address, (1 << 64) - PAGE) == E_INVAL
-    assert fresh.call("protect", 2, address, PAGE, WRITE | READ | EXECUTE) == E_INVAL
-    assert fresh.call("memory_create", 1, 0, 0) == E_INVAL
-    assert fresh.call("memory_create", 1, 1 << 48, 0) == E_INVAL
+    assert fresh.call("map", SPACE, handle, last | READ, PAGE, 0) == E_INVAL
+    assert fresh.call("map", SPACE, handle, (1 << 63) | READ, PAGE, 0) == E_INVAL
+    assert fresh.call("map", SPACE, handle, last - PAGE | READ, 2 * PAGE, 0) == E_INVAL
+    assert fresh.call("map", SPACE, handle, last - PAGE | READ, PAGE, 0) == 0
+    assert fresh.call("map", SPACE, handle, address | READ, 5 * PAGE, 0) == E_INVAL
+    assert fresh.call("map", SPACE, handle, address | READ, PAGE, (1 << 64) - PAGE) == E_INVAL
+    assert fresh.call("unmap", SPACE, address, (1 << 64) - PAGE) == E_INVAL
+    assert fresh.call("protect", SPACE, address, PAGE, WRITE | READ | EXECUTE) == E_INVAL
+    assert fresh.call("memory_create", ACCOUNT, 0, 0) == E_INVAL
+    assert fresh.call("memory_create", ACCOUNT, 1 << 48, 0) == E_INVAL
 
 
 def test_large_pages_are_used_and_split(fresh: Kernel) -> None:
     handle = fresh.create(2 * LARGE)
     address = BASE + 8 * PAGE
     before = fresh.lib.used()
-    assert fresh.call("map", 2, handle, address | READ | WRITE | BIG, 2 * LARGE, 0) == 0
+    assert fresh.call("map", SPACE, handle, address | READ | WRITE | BIG, 2 * LARGE, 0) == 0
     # A PDPT and a PD: no table for 4 KiB pages. (The mapping lies beside the memory object.)
     assert fresh.lib.used() - before == 2 * PAGE
-    assert fresh.call("unmap", 2, address + PAGE, 510 * PAGE) == 0
+    assert fresh.call("unmap", SPACE, address + PAGE, 510 * PAGE) == 0
     assert fresh.lib.used() - before == 3 * PAGE
     pages = fresh.pages()
     assert pages[8]
     assert pages[8 + 511]
     assert not any(pages[9 : 8 + 511])
-    assert fresh.call("unmap", 2, address, 2 * LARGE) == 0
+    assert fresh.call("unmap", SPACE, address, 2 * LARGE) == 0
     assert fresh.lib.used() == before
 
 
 def test_hole_that_cannot_be_paid_changes_nothing(fresh: Kernel) -> None:
     handle = fresh.create(LARGE)
     address = BASE + 8 * PAGE
-    assert fresh.call("map", 2, handle, address | READ | BIG, LARGE, 0) == 0
+    assert fresh.call("map", SPACE, handle, address | READ | BIG, LARGE, 0) == 0
     before, pages = fresh.lib.used(), fresh.pages()
     old = fresh.lib.limit(before)
-    assert fresh.call("unmap", 2, address + PAGE, PAGE) == E_NOMEM
+    assert fresh.call("unmap", SPACE, address + PAGE, PAGE) == E_NOMEM
     assert (fresh.lib.used(), fresh.pages()) == (before, pages)
     fresh.lib.limit(old)
-    assert fresh.call("unmap", 2, address + PAGE, PAGE) == 0
+    assert fresh.call("unmap", SPACE, address + PAGE, PAGE) == 0
 
 
 def test_pager_supplies_page_by_page(fresh: Kernel) -> None:
-    paged, source = fresh.create(1 << 40, pager=3), fresh.create(PAGE)
+    paged, source = fresh.create(1 << 40, pager=PAGER), fresh.create(PAGE)
     base = ctypes.c_uint64.in_dll(fresh.lib, "host_memory").value
     ctypes.memset(base + fresh.lib.page_of(source, 0), 0x42, PAGE)
-    assert fresh.call("map", 2, paged, BASE | READ, 1 << 30, 1 << 35) == 0
+    assert fresh.call("map", SPACE, paged, BASE | READ, 1 << 30, 1 << 35) == 0
     assert fresh.pages() == [0] * PAGES
     assert fresh.lib.fault(BASE + 3 * PAGE, 4) == 1
     assert fresh.lib.fault(BASE + 3 * PAGE, 6) == 2, "written, but mapped read-only"
@@ -495,8 +497,8 @@ def test_pager_supplies_page_by_page(fresh: Kernel) -> None:
     frame = fresh.lib.page_of(paged, offset)
     assert ctypes.string_at(base + frame, PAGE) == b"\x42" * PAGE
     # What is left of a mapping still shows the same part of the object.
-    assert fresh.call("unmap", 2, BASE, 2 * PAGE) == 0
-    assert fresh.call("unmap", 2, BASE + 4 * PAGE, PAGE) == 0
+    assert fresh.call("unmap", SPACE, BASE, 2 * PAGE) == 0
+    assert fresh.call("unmap", SPACE, BASE + 4 * PAGE, PAGE) == 0
     for page in (2, 5):
         assert fresh.lib.fault(BASE + page * PAGE, 4) == 1
         offset = (1 << 35) + page * PAGE
@@ -512,10 +514,10 @@ def test_slices_reach_no_further(fresh: Kernel) -> None:
     frames = [fresh.lib.page_of(whole, i * PAGE) for i in range(8)]
     part = fresh.slice(whole, 2 * PAGE, 4 * PAGE)
     inner = fresh.slice(part, PAGE, 2 * PAGE)
-    assert fresh.call("map", 2, inner, BASE | READ, 2 * PAGE, 0) == 0
+    assert fresh.call("map", SPACE, inner, BASE | READ, 2 * PAGE, 0) == 0
     assert [page for page in fresh.pages() if page] == frames[3:5]
-    assert fresh.call("map", 2, inner, BASE + LARGE | READ, PAGE, 2 * PAGE) == E_INVAL
-    assert fresh.call("map", 2, inner, BASE + LARGE | READ, 3 * PAGE, 0) == E_INVAL
+    assert fresh.call("map", SPACE, inner, BASE + LARGE | READ, PAGE, 2 * PAGE) == E_INVAL
+    assert fresh.call("map", SPACE, inner, BASE + LARGE | READ, 3 * PAGE, 0) == E_INVAL
     for first, count in [
         (0, 0),
         (0, 5 * PAGE),
@@ -532,12 +534,12 @@ def test_slices_reach_no_further(fresh: Kernel) -> None:
 
 def test_half_unmapped_is_a_smaller_mapping(fresh: Kernel) -> None:
     """What a thread sees that runs between two steps of an unmap."""
-    paged, source = fresh.create(1 << 40, pager=3), fresh.create(PAGE)
-    assert fresh.call("map", 2, paged, BASE | READ, 64 * PAGE, 0) == 0
+    paged, source = fresh.create(1 << 40, pager=PAGER), fresh.create(PAGE)
+    assert fresh.call("map", SPACE, paged, BASE | READ, 64 * PAGE, 0) == 0
     assert fresh.call("memory_supply", paged, 0, source, 0) == 0
     assert fresh.lib.fault(BASE, 4) == 0
     address = BASE + 8 * PAGE  # where a page table begins
-    assert fresh.call("unmap", 2, BASE, 8 * PAGE) == 0
+    assert fresh.call("unmap", SPACE, BASE, 8 * PAGE) == 0
     assert fresh.call("memory_supply", paged, 8 * PAGE, source, 0) == 0
     assert fresh.lib.fault(address, 4) == 0
     fresh.lib.cut_once(address)
@@ -553,7 +555,7 @@ def test_map_undone_at_each_allocation(fresh: Kernel, step: int) -> None:
     handle = fresh.create(PAGES * PAGE)
     before = fresh.lib.used()
     fresh.lib.limit(before + step * PAGE)
-    result = fresh.call("map", 2, handle, BASE | READ, PAGES * PAGE, 0)
+    result = fresh.call("map", SPACE, handle, BASE | READ, PAGES * PAGE, 0)
     # PDPT, PD, and three page tables: the region begins before a boundary.
     assert result == (0 if step >= 5 else E_NOMEM)
     if result:
@@ -566,7 +568,7 @@ def test_map_looks_up_after_each_new_table(fresh: Kernel) -> None:
     fresh.lib.start(24 << 20, 1)
     handle = fresh.create(PAGES * PAGE)
     before = fresh.lib.used()
-    assert fresh.call("map", 2, handle, BASE | READ, PAGES * PAGE, 0) == 0
+    assert fresh.call("map", SPACE, handle, BASE | READ, PAGES * PAGE, 0) == 0
     assert fresh.lib.used() - before >= 5 * PAGE
     assert fresh.lib.greatest_step() <= 2 * PAGE  # the first has the mapping itself to make
     assert all(fresh.pages())
@@ -579,7 +581,7 @@ def test_map_looks_up_after_each_new_table(fresh: Kernel) -> None:
         ("memory_create", (3 * PAGE, 0), 5),  # and a table
         ("memory_create", (LARGE, 0), 514),  # with less, single pages are tried
         ("memory_create", (LARGE + PAGE, 0), 516),
-        ("memory_create", (1 << 40, 3), 2),
+        ("memory_create", (1 << 40, PAGER), 2),
         ("space_create", (0,), 1),  # beside another in its slab
         ("quota_split", (3 * PAGE,), 4),
     ],
@@ -590,22 +592,22 @@ def test_creation_undone_at_each_allocation(
     before = fresh.lib.used()
     for step in [*range(min(needs, 8)), *range(max(8, needs - 6), needs)]:
         fresh.lib.limit(before + step * PAGE)
-        assert fresh.call(call, 1, *arguments) == E_NOMEM, step
+        assert fresh.call(call, ACCOUNT, *arguments) == E_NOMEM, step
         assert fresh.lib.used() == before, step
     fresh.lib.limit(before + needs * PAGE)
-    assert fresh.call(call, 1, *arguments) == 0
+    assert fresh.call(call, ACCOUNT, *arguments) == 0
 
 
 def touched(kernel: Kernel, paged: int, count: int, at: int = 0) -> None:
     """Map the object's first `count` pages at a place of the region, each of them touched."""
-    assert kernel.call("map", 2, paged, BASE + at * PAGE | READ | WRITE, count * PAGE, 0) == 0
+    assert kernel.call("map", SPACE, paged, BASE + at * PAGE | READ | WRITE, count * PAGE, 0) == 0
     for page in range(count):
         assert kernel.lib.fault(BASE + (at + page) * PAGE, 6) == 0
 
 
 def paged_object(kernel: Kernel, count: int) -> tuple[int, int]:
     """One with so many pages there, page n full of n, and one to copy from and to."""
-    paged, other = kernel.create(1 << 30, pager=3), kernel.create(PAGE)
+    paged, other = kernel.create(1 << 30, pager=PAGER), kernel.create(PAGE)
     for page in range(count):
         kernel.write(other, 0, bytes([page]) * PAGE)
         assert kernel.call("memory_supply", paged, page * PAGE, other, 0) == 0
@@ -615,7 +617,7 @@ def paged_object(kernel: Kernel, count: int) -> tuple[int, int]:
 def test_a_mapping_cut_in_two_loses_the_page_in_both(fresh: Kernel) -> None:
     paged, other = paged_object(fresh, 8)
     touched(fresh, paged, 8)
-    assert fresh.call("unmap", 2, BASE + 3 * PAGE, PAGE) == 0
+    assert fresh.call("unmap", SPACE, BASE + 3 * PAGE, PAGE) == 0
     before = fresh.lib.used()
     for number, page in enumerate((1, 6)):
         assert fresh.call("memory_reclaim", paged, page * PAGE, other, 0) == 0
@@ -652,7 +654,7 @@ def test_an_object_that_ends_with_a_page_half_gone(fresh: Kernel) -> None:
     fresh.lib.start(24 << 20, 1)
     before = fresh.lib.used()
     for size in (PAGE, 1 << 30):
-        paged, other = fresh.create(size, pager=3), fresh.create(PAGE)
+        paged, other = fresh.create(size, pager=PAGER), fresh.create(PAGE)
         assert fresh.call("memory_supply", paged, 0, other, 0) == 0
         for i in range(4):
             touched(fresh, paged, 1, at=2 * i)
@@ -665,7 +667,7 @@ def test_an_object_that_ends_with_a_page_half_gone(fresh: Kernel) -> None:
 
 def test_refusals_of_reclaim(fresh: Kernel) -> None:
     paged, other = paged_object(fresh, 2)
-    empty = fresh.create(1 << 30, pager=3)
+    empty = fresh.create(1 << 30, pager=PAGER)
     part = fresh.slice(paged, PAGE, PAGE)
     for arguments in (
         (paged, 2 * PAGE, 0, 0),

@@ -21,7 +21,7 @@ static struct wait_queue queue;
 void clear(void);
 void clear(void)
 {{
-    queue.head = NULL;
+    wait_queue_init(&queue);
     for (int i = 0; i < {THREADS}; i++) {{
         threads[i].next = threads[i].prev = &threads[i];
         threads[i].group_next = NULL;
@@ -36,7 +36,7 @@ void insert(int i, int priority)
 void take(int i);
 void take(int i) {{ wait_queue_remove(&queue, &threads[i]); }}
 int pop(void);
-int pop(void) {{ return queue.head ? (int)(wait_queue_pop(&queue) - threads) : -1; }}
+int pop(void) {{ return wait_queue_empty(&queue) ? -1 : (int)(wait_queue_pop(&queue) - threads); }}
 
 /* In no queue, and left as it has to be? */
 int lonely(int i);
@@ -51,7 +51,7 @@ int lonely(int i)
 int order(int *out);
 int order(int *out)
 {{
-    struct thread *thread = queue.head, *group = queue.head;
+    struct thread *thread = wait_queue_empty(&queue) ? NULL : queue.head, *group = thread;
     int count = 0;
 
     while (thread) {{

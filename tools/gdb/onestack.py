@@ -106,8 +106,8 @@ def spaces() -> Iterator[gdb.Value]:
 
 
 def chain(first: gdb.Value, link: str) -> Iterator[gdb.Value]:
-    """A list of structs, also one that ends where it began."""
-    one, seen = first, set()
+    """A list of structs, also one that ends where it began, or with `no_thread`."""
+    one, seen = first, {at(gdb.parse_and_eval("no_thread"))}
     while int(one) and int(one) not in seen:
         seen.add(int(one))
         yield one.dereference()
@@ -180,7 +180,7 @@ def tell_thread(thread: gdb.Value) -> str:
         lines.append(f"  goes on with {symbol(int(thread['continuation']))}")
     for link, text in (("waits_on", "waits on"), ("server", "waits for the answer of"),
                        ("caller", "owes an answer to"), ("bound", "is bound to")):  # fmt: skip
-        if int(thread[link]):
+        if int(thread[link]) and at(thread[link]) != at(gdb.parse_and_eval("no_thread")):
             lines.append(f"  {text} {at(thread[link]):#x}")
     base, priority = int(thread["base_priority"]), int(thread["priority"])
     if base != priority:

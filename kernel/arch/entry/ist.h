@@ -18,6 +18,11 @@
         mov     $AREA(\n) + CORE_STACK_TOP(STACK_KERNEL) - STACK_RESERVED, %rsp
 .endm
 
+/* At the exit of a system call RSP is there again, and so says where a field of the core is. */
+#define EXIT_CORE(field) field + STACK_RESERVED - CORE_STACK_TOP(STACK_KERNEL)(%rsp)
+.macro EXIT_FIND_CORE
+.endm
+
 /*
  * Between the CPU's push and TAKE, and between GIVE and the IRET, the entry points at a frame in
  * use. With IF=0 only NMI, #MC and #DB come there, and they TAKE before anything in them can fault.

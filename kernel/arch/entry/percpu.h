@@ -16,6 +16,11 @@
         mov     $AREA(\n) + CORE_STACK_TOP(STACK_KERNEL) - STACK_RESERVED, %rsp
 .endm
 
+/* At the exit of a system call RSP is there again, and so says where a field of the core is. */
+#define EXIT_CORE(field) field + STACK_RESERVED - CORE_STACK_TOP(STACK_KERNEL)(%rsp)
+.macro EXIT_FIND_CORE
+.endm
+
 /* Vectors without an IST entry use the stack that they find: nothing moves. */
 .macro VECTOR_STACK_TAKE base, offset=0
 .endm

@@ -24,6 +24,12 @@
         lea     -THREAD_SAVE_END - STACK_RESERVED(%rdi), %rsp
 .endm
 
+/* At the exit of a system call, on the thread's stack: a field of the core, which is looked for first. */
+#define EXIT_CORE(field) field(%rdi)
+.macro EXIT_FIND_CORE
+        mov     STACK_CORE(%rsp), %rdi
+.endm
+
 /* Vectors without an IST entry use the stack that they find: nothing moves. */
 .macro VECTOR_STACK_TAKE base, offset=0
 .endm

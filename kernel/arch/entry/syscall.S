@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * SYSCALL and the way back by SYSRET. The models differ in where it is written who runs
- * (CURRENT_SLOT) and in the stack that SYSCALL takes (SYSCALL_STACK); the rest is the same.
+ * (CURRENT_SLOT) and in the stack that SYSCALL takes (SYSCALL_STACK, EXIT_CORE); the rest is the same.
  *
  * IF=0 throughout, but where a label says else. An NMI may strike at every instruction: it runs on
  * its own stack and sets a bit, and sends what it struck in a WINDOW back to the window's beginning.
@@ -32,11 +32,11 @@ ENTRY exit_sysret
         pop     %rax
 #endif
 exit_sysret_check:
-        mov     STACK_CORE(%rsp), %rdi
-        cmpb    $0, CORE_PENDING(%rdi)
+        EXIT_FIND_CORE
+        cmpb    $0, EXIT_CORE(CORE_PENDING)
         jne     exit_sysret_pending
-        movw    $OUTERMOST_USER, CORE_NEST(%rdi)
-        mov     CURRENT_SLOT(%rdi), %rsp
+        movw    $OUTERMOST_USER, EXIT_CORE(CORE_NEST)
+        mov     EXIT_CORE(CURRENT_SLOT), %rsp
         mov     FRAME_RIP - FRAME_SIZE(%rsp), %rcx
         mov     FRAME_RFLAGS - FRAME_SIZE(%rsp), %r11
         xor     %edi, %edi
@@ -109,6 +109,7 @@ END syscall_slow
 
 /* Something is pending: all that still lives in registers goes to the TCB, then the long way. */
 ENTRY exit_sysret_pending
+        mov     STACK_CORE(%rsp), %rdi
         movw    $OUTERMOST(CORE_ST_SYSCALL), CORE_NEST(%rdi)
         mov     CURRENT_SLOT(%rdi), %rsi
         mov     %rbx, FRAME_RBX - FRAME_SIZE(%rsi)
