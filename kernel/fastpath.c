@@ -20,9 +20,10 @@
 #define ARGUMENTS_STAY(a0, a1, core) __asm__ volatile("" : : "S"(a0), "d"(a1), "c"(core))
 
 /* Without INFO_EXTRA the other arguments do not count. With its caller's registers, so that none moves. */
-static __attribute__((noinline)) struct fast_result
-decline_short(struct frame *save_end, uint64_t a0, uint64_t a1, struct core *core, uint64_t number,
-              uint64_t unused)
+static __attribute__((noinline)) struct fast_result decline_short(struct frame *save_end,
+                                                                  uint64_t a0, uint64_t a1,
+                                                                  struct core *core,
+                                                                  uint64_t number, uint64_t unused)
 {
     (void)unused;
     return fast_decline(core, fast_self(save_end), number, a0, a1, 0, 0);
@@ -76,9 +77,10 @@ static inline void wait_there(struct thread *self, struct endpoint *endpoint)
  * the verdict without a label, and it goes on by its frame. Any other answer, and an answer to a missed
  * page, is declined. The endpoint is locked.
  */
-static __attribute__((noinline)) struct fast_result
-fast_resume(struct frame *save_end, uint64_t a0, uint64_t a1, struct core *core,
-            struct thread *caller, struct endpoint *endpoint)
+static __attribute__((noinline)) struct fast_result fast_resume(struct frame *save_end, uint64_t a0,
+                                                                uint64_t a1, struct core *core,
+                                                                struct thread *caller,
+                                                                struct endpoint *endpoint)
 {
     struct thread *self = fast_self(save_end);
 

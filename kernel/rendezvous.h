@@ -55,8 +55,7 @@ static inline struct thread *take_receiver(struct core *core, struct endpoint *e
  * state, that is switched right here, so whoever asks this asks nothing after it. False: one of `hinder`
  * keeps `from` from leaving, or some flag keeps `to` from going on; nothing has changed.
  */
-static inline __attribute__((always_inline)) bool flags_allow(struct thread *from,
-                                                              uint16_t hinder,
+static inline __attribute__((always_inline)) bool flags_allow(struct thread *from, uint16_t hinder,
                                                               const struct thread *to)
 {
     uint16_t both = from->flags | to->flags;
@@ -64,8 +63,8 @@ static inline __attribute__((always_inline)) bool flags_allow(struct thread *fro
     if (LIKELY(both == 0)) {
         return true;
     }
-    if (both != THREAD_FLAG_FPU &&
-        ((hinder && READ_AGAIN(from->flags) & hinder) || has_flags(to, (uint16_t)~THREAD_FLAGS_WAITS))) {
+    if (both != THREAD_FLAG_FPU && ((hinder && READ_AGAIN(from->flags) & hinder) ||
+                                    has_flags(to, (uint16_t)~THREAD_FLAGS_WAITS))) {
         return false;
     }
     if (both & THREAD_FLAG_FPU) {

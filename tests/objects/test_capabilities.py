@@ -196,7 +196,7 @@ def test_calls_for_any_type(agent: Agent, keep: Keep, notification: int) -> None
 
 
 def test_a_badge_is_no_handle(agent: Agent, keep: Keep, notification: int) -> None:
-    """A badge that looks like a handle of the very place where it lies, in the middle of its slot."""
+    """One that looks like a handle of the very place where it lies, in the middle of its slot."""
     slot = agent.make("cap_copy", notification, ALL, 0, 0)
     assert agent.call("cap_delete", slot) == 0
     badge = 5 << 32 | (slot & 0xFFFFFFFF) + 16

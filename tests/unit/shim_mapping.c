@@ -310,7 +310,8 @@ uint64_t copy(uint64_t handle, uint32_t rights);
 uint64_t copy(uint64_t handle, uint32_t rights)
 {
     cap_t new = 0;
-    cap_insert(space, cap_slot(caps, handle)->object, rights, cap_slot(caps, handle)->badge, NULL, 0, &new);
+    cap_insert(space, cap_slot(caps, handle)->object, rights, cap_slot(caps, handle)->badge, NULL,
+               0, &new);
     return new;
 }
 uint64_t move(uint64_t handle);

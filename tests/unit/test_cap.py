@@ -145,7 +145,10 @@ class Caps(RuleBasedStateMachine):
             good: tuple[int, int] = data.draw(st.sampled_from(live), label="handle")
             return good
         wrong: list[tuple[int, int]] = [key for key in self.stale if key[0] not in self.ended]
-        wrong += [(0, handle) for handle in (0, 1 << 32, 77, 1 << 32 | 80, 1 << 32 | 4000 * SLOT, 2**64 - 1)]
+        wrong += [
+            (0, handle)
+            for handle in (0, 1 << 32, 77, 1 << 32 | 80, 1 << 32 | 4000 * SLOT, 2**64 - 1)
+        ]
         return data.draw(st.sampled_from(wrong), label="handle")
 
     def add(self, space: int, handle: int, node: Node) -> None:
