@@ -20,12 +20,9 @@
 #define ARGUMENTS_STAY(a0, a1, core) __asm__ volatile("" : : "S"(a0), "d"(a1), "c"(core))
 
 /* Without INFO_EXTRA the other arguments do not count. With its caller's registers, so that none moves. */
-static __attribute__((noinline)) struct fast_result decline_short(struct frame *save_end,
-                                                                  uint64_t a0, uint64_t a1,
-                                                                  struct core *core,
-                                                                  uint64_t number, uint64_t unused)
+static __attribute__((noinline)) struct fast_result
+decline_short(struct frame *save_end, uint64_t a0, uint64_t a1, struct core *core, uint64_t number)
 {
-    (void)unused;
     return fast_decline(core, fast_self(save_end), number, a0, a1, 0, 0);
 }
 
@@ -61,7 +58,7 @@ FAST(call)
     __asm__("" : "+a"(info)); /* first this, then rdx is free for the badge */
     return (struct fast_result){info, cap->badge};
 decline:
-    return decline_short(save_end, a0, a1, core, SYS_call, 0);
+    return decline_short(save_end, a0, a1, core, SYS_call);
 }
 
 /* Answered without a word more, and nobody's turn but the caller's: self waits there for the next. */
@@ -88,7 +85,7 @@ static __attribute__((noinline)) struct fast_result fast_resume(struct frame *sa
                  (caller->flags & ~THREAD_FLAGS_WAITS) != THREAD_FLAG_CALL ||
                  caller->fault_memory || a1 != FAULT_RESUME)) {
         lock_release(&endpoint->object.lock);
-        return decline_short(save_end, a0, a1, core, SYS_reply_receive, 0);
+        return decline_short(save_end, a0, a1, core, SYS_reply_receive);
     }
     wait_there(self, endpoint);
     cpu_sti();
@@ -122,7 +119,7 @@ FAST(reply_receive)
     switch_rest(core, self, caller);
     return (struct fast_result){(int64_t)SHORT_INFO(a1), 0};
 decline:
-    return decline_short(save_end, a0, a1, core, SYS_reply_receive, 0);
+    return decline_short(save_end, a0, a1, core, SYS_reply_receive);
 }
 
 /* The caller's result, for when it goes on by its frame. */
