@@ -51,6 +51,27 @@ def pit(
         assert agent.call("ioports_write", ports, PIT_COMMAND, 1, 0x30) == 0
 
 
+def test_the_clocks_frequency(agent: Agent) -> None:
+    """Some GHz: QEMU shows the host's TSC. What there is nothing to say of is refused."""
+    tsc_hz = 5  # enum kernel_info_kind
+    assert 10**8 < agent.make("kernel_info", tsc_hz, 0) < 10**10
+    assert agent.call("kernel_info", 1000, 0) == E["INVAL"]
+    assert agent.call("kernel_info", 2, 63) == E["INVAL"]  # the NMIs of a core that is not there
+
+
+def test_ports_of_every_width(agent: Agent, ports: int) -> None:
+    """By PCI's configuration space: its index is 32 bits wide, what it shows is read in parts."""
+    index, data = 0xCF8, 0xCFC
+    host_bridge = 1 << 31  # bus 0, device 0, register 0
+    assert agent.call("ioports_write", ports, index, 4, host_bridge) == 0
+    assert agent.make("ioports_read", ports, index, 4) == host_bridge
+    device_and_vendor = agent.make("ioports_read", ports, data, 4)
+    assert device_and_vendor & 0xFFFF == 0x8086  # QEMU's q35 is Intel's
+    low, high = (agent.make("ioports_read", ports, port, 2) for port in (data, data + 2))
+    assert high << 16 | low == device_and_vendor
+    assert agent.make("ioports_read", ports, data + 3, 1) == device_and_vendor >> 24
+
+
 def test_ports(agent: Agent, keep: Keep, ports: int) -> None:
     cmos = keep(agent.make("range_slice", ports, CMOS_INDEX, 2))
 
