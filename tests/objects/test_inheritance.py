@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from agent import READY, Agent
+from agent import READY, Agent, Twin
 from agent_support import (
     MS,
     PAGE,
@@ -130,23 +130,44 @@ def test_a_chain_that_grows_at_its_head(stage: Stage, endpoints: list[int]) -> N
     assert [stage.priority(each) for each in (middle, last, high)] == [169, 169, 170]
 
 
-@pytest.mark.parametrize("end", ["reply", "cancel", "timeout", "death", "drop"])
-def test_undone(stage: Stage, endpoints: list[int], end: str) -> None:
+def inherited(
+    stage: Stage, endpoints: list[int], *options: str
+) -> tuple[Twin, Player, Player] | None:
+    """A client's priority goes through its server to that one's; None: its time was up before."""
     agent = stage.agent
     server, last = stage.add(140), stage.add(130)
     twin = agent.twin(170, 170)
     there = give(agent, endpoints[0], twin)
-    option = f"timeout={200 * MS}" if end == "timeout" else ""
-    assert agent.ipc("call", there, option, worker=twin.number) is None
-    assert done(agent.ipc("receive", endpoints[0], worker=server.number)).value >= 0
-    stage.serve(last, endpoints[1], server)
-    assert [stage.priority(each) for each in (server, last)] == [170, 170]
+    called = agent.ipc("call", there, *options, worker=twin.number)
+    received = agent.ipc("receive", endpoints[0], "timeout=0", worker=server.number)
+    if called is None and done(received).value >= 0:
+        stage.serve(last, endpoints[1], server)
+        priorities = [stage.priority(each) for each in (server, last)]
+        if agent.poll(twin.number) is None:
+            assert priorities == [170, 170]
+            return twin, server, last
+    assert options, "it has no timeout"
+    agent.drop(twin.number)
+    return None
+
+
+@pytest.mark.parametrize("end", ["reply", "cancel", "timeout", "death", "drop"])
+def test_undone(stage: Stage, endpoints: list[int], end: str) -> None:
+    agent, timeout = stage.agent, 50 * MS
+    if end == "timeout":  # time goes on while all is prepared, and who knows how much of it
+        while (players := inherited(stage, endpoints, f"timeout={timeout}")) is None:
+            timeout *= 2
+    else:
+        players = inherited(stage, endpoints)
+    assert players
+    twin, server, last = players
     if end == "reply":
         assert done(agent.ipc("reply", 0, worker=last.number)).value == 0
         assert done(agent.ipc("reply", 0, worker=server.number)).value == 0
     elif end == "cancel":
         assert agent.call("thread_cancel", twin.thread) == 0
     elif end == "timeout":
+        agent.start("sleep", timeout)
         assert wait_done(agent, twin.number).value == E["TIMEOUT"]
     elif end == "death":
         assert agent.call("thread_end", twin.thread) == 0
