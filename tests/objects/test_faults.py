@@ -288,6 +288,7 @@ def test_a_dead_pager_makes_it_an_ordinary_fault(
     victim.start(argument=0x70000)
     assert agent.call("cap_delete", pager) == 0
     agent.call("yield")
+    agent.settle(victim.thread)  # its own core tells it, and it faults once more
     fault = done(agent.ipc("receive", endpoint, "timeout=0"))
     assert fault.words[:3] == (14, 4, 0x70000)
 
