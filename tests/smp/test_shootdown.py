@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from agent import READY, Agent
 from agent_support import PAGE, READ, SPOT, WRITE, has_failed
+from kernel_state import CORE_AREA_SIZE, CORE_AREAS
 
 from onestack.elf import Images
 from onestack.machine import Machine
 from onestack.patch import PatchFault
+from onestack.structs import Structs
 
 pytestmark = [
     pytest.mark.machine(append="run=agent", ready=READY, shared=True),
@@ -63,6 +65,47 @@ def test_a_change_by_another_core_reaches_the_agent_s(
     assert agent.peek(SPOT) == MARK
     assert agent.call("unmap", agent.space, SPOT, PAGE, worker=workers[-1]) == 0
     assert agent.peek(SPOT) is None
+
+
+def asked(machine: Machine, images: Images, line: str) -> set[int]:
+    """Cores that are asked to forget something of a space while the agent does this."""
+    event, done = images.resolve("tlb_shootdown_event"), images.resolve("console_read_line")
+    structs = Structs(images.images[0].path)
+    areas = [CORE_AREAS + cpu * CORE_AREA_SIZE for cpu in range(machine.spec.cores)]
+
+    def word(area: int, member: str) -> int:
+        at = area + structs.offset("core", member)
+        return int.from_bytes(machine.gdb.read(at, 8), "little")
+
+    machine.pause()
+    machine.gdb.change_breakpoints({event, done})
+    machine.console.send_line(line)
+    found: set[int] = set()
+    places: list[int] = []
+    while done not in places:
+        machine.resume()
+        machine.gdb.wait_stop(20.0)
+        places = [machine.gdb.registers(cpu).pc for cpu in range(len(areas))]
+        for cpu in (cpu for cpu, at in enumerate(places) if at == event):
+            askers = word(areas[cpu], "shared.shootdown_from")
+            if any(askers >> i & 1 and word(area, "shootdown.cr3") for i, area in enumerate(areas)):
+                found.add(cpu)
+    machine.gdb.change_breakpoints(set())
+    machine.resume()
+    return found
+
+
+@pytest.mark.machine(shared=False)
+@pytest.mark.cores(4)
+def test_only_cores_that_had_the_space_are_asked(machine: Machine, images: Images) -> None:
+    """For its pages, and for its table when it ends. It may have begun on another core."""
+    agent = Agent(machine)
+    twin = agent.twin(150, 150, 3)
+    memory = agent.make("memory_create", agent.quota, PAGE)
+    assert agent.call("map", twin.space, memory, SPOT | READ | WRITE, PAGE, 0) == 0
+    assert agent.poke(SPOT, MARK, worker=twin.number)
+    assert asked(machine, images, f"sys 0 unmap {twin.space} {SPOT} {PAGE}") in ({3}, {1, 3})
+    assert asked(machine, images, f"drop {twin.number}") <= {0, 1, 3}
 
 
 def shootdown_that_forgets_nothing(images: Images) -> PatchFault:
