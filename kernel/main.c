@@ -76,7 +76,6 @@ static void start(struct core *core)
 
     pic_disable();
     core_up(core);
-    lock_check_start();
     if (!clock_init()) {
         boot_refuse("", "no clock to measure the TSC against");
     }
@@ -92,6 +91,7 @@ static void start(struct core *core)
         boot_refuse("boot module: ", problem);
     }
     mm_reclaim_boot();
+    lock_check_start();
     cpu_sti();
     ret_to_user();
 }

@@ -48,6 +48,7 @@ static void ask(const struct core *core, unsigned id)
 /*
  * Have the cores in `others` do it too, and wait until they have. With IF=1: this core serves their
  * requests meanwhile, from its interrupt handler, which takes no lock (E6); so nobody waits in a ring.
+ * A space's lock may be held: who waits for a lock has IF=1 too, and answers (lock_check.c).
  */
 static void shoot(struct core *core, uint64_t others, uint64_t cr3, uint64_t address,
                   uint64_t pages)

@@ -4,6 +4,7 @@
 #if CONFIG_DEBUG
 
 #include "kernel/arch/clock.h"
+#include "kernel/arch/cpu_bits.h"
 #include "kernel/arch/entry.h"
 #include "kernel/debug/panic.h"
 
@@ -48,6 +49,10 @@ void lock_wanted(const struct lock *lock)
     }
     if (is_nested(core)) {
         panic("lock %p is taken in a nested entry, nest %u", (const void *)lock, core->nest);
+    }
+    /* Who holds it may wait until we have forgotten a translation: we have to answer meanwhile. */
+    if (!(__builtin_ia32_readeflags_u64() & RFLAGS_IF)) {
+        panic("lock %p is waited for with IF=0", (const void *)lock);
     }
     if (core->locks.count > 0) {
         const struct lock *last = core->locks.held[core->locks.count - 1].lock;

@@ -12,7 +12,7 @@ from onestack.inject import Injector, Irq, Nmi
 from onestack.machine import Machine
 from onestack.structs import Structs
 
-RET = b"\xc3"
+RET, NOP = b"\xc3", b"\x90"
 UNBOUND = 0xE0  # a device's vector that nobody has
 DONE = r"leak: 2 rounds, 0 bytes of the account, 0 of the machine, 0 wrong"
 
@@ -50,6 +50,17 @@ def test_a_planted_inversion_is_found(machine: Machine, images: Images) -> None:
     """Replies before threads: what saves a reply takes them the other way round."""
     said = planted(machine, images, "type_ranks", TYPES["REPLY"], b"\1")
     assert "lock order: " in said
+
+
+@pytest.mark.machine(debug=True, cores=2, append="run=leak 2", paused=True)
+def test_a_lock_that_is_waited_for_with_interrupts_off_is_found(
+    machine: Machine, images: Images
+) -> None:
+    """System calls never turn them on again."""
+    start = images.resolve("syscall_slow")
+    code = images.images[0].disassemble(start, start + 0x80)
+    offset = next(one.address for one in code if one.mnemonic == "sti") - start
+    assert "is waited for with IF=0" in planted(machine, images, "syscall_slow", offset, NOP)
 
 
 @pytest.mark.machine(debug=True, append="run=leak 2", paused=True)
