@@ -237,6 +237,7 @@ static int64_t wait(struct core *core, struct thread *self, uint64_t timeout)
     }
     lock_acquire(&notification->object.lock);
     bits = take(notification);
+    self->frame.rdx = bits; /* not later: a signal writes it once the lock is free */
     if (notification->object.dying) {
         result = E_DEAD;
     } else if (!bits && timeout == 0) {
@@ -251,7 +252,6 @@ static int64_t wait(struct core *core, struct thread *self, uint64_t timeout)
     if (result == BLOCKED && timeout != TIMEOUT_NONE) {
         timer_set(core, self, timer_deadline(timeout));
     }
-    self->frame.rdx = bits;
     return result;
 }
 

@@ -43,6 +43,27 @@ def test_and_so_it_does_where_the_victim_lives(interleaver: Interleaver, name: s
     assert not report.failures, report.told(interleaver.images)
 
 
+# What the whole sweep has found where no atomic instruction is near, and in which function.
+FOUND = {"wait-and-signal": "wait"}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_wrong_once(interleaver: Interleaver, name: str) -> None:
+    """Each instruction of it that touches what is shared."""
+
+    def in_function(path: list[Boundary]) -> list[Boundary]:
+        start = FOUND[name] + "+"
+        return [
+            one
+            for one in path
+            if one.kind is Kind.SHARED and interleaver.images.name(one.address).startswith(start)
+        ]
+
+    report = interleaver.sweep(RACES[name], choose=in_function)
+    assert report.boundaries > report.unreached
+    assert not report.failures, report.told(interleaver.images)
+
+
 def locks_that_do_not_lock(images: Images, function: str) -> list[PatchFault]:
     """The function does what it does as if it had the locks that it takes."""
     kernel = images.images[0]
