@@ -293,6 +293,19 @@ static bool leave_server(struct core *core, struct thread *thread, struct thread
     return waits;
 }
 
+/* Who is saved while it is looked for (reply_save) goes on waiting, elsewhere. */
+static bool leave_answer(struct core *core, struct thread *thread, struct object *reply,
+                         struct thread *server)
+{
+    if (!reply && server) {
+        if (leave_server(core, thread, server)) {
+            return true;
+        }
+        reply = __atomic_load_n(&thread->waits_on, __ATOMIC_ACQUIRE);
+    }
+    return reply && reply_leave(core, thread, reply);
+}
+
 bool thread_leave_place(struct core *core, struct thread *thread)
 {
     struct object *object = __atomic_load_n(&thread->waits_on, __ATOMIC_ACQUIRE);
@@ -305,9 +318,7 @@ bool thread_leave_place(struct core *core, struct thread *thread)
     switch (thread->state) {
     case THREAD_REPLY:
     case THREAD_FAULTED:
-        return object   ? reply_leave(core, thread, object)
-               : server ? leave_server(core, thread, server)
-                        : false;
+        return leave_answer(core, thread, object, server);
     case THREAD_SENDING:
     case THREAD_FAULTING:
     case THREAD_RECEIVING:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from agent import Agent, Twin
 from agent_support import ALL, EXECUTE, FOREVER, PAGE, READ, SPOT, WRITE, E, Page, give
 from agent_victim import CODE, DATA, LOOP, UD2, Victim
-from interleaving import CORE_A, CORE_B, CORE_C, Job, Race, Scene
+from interleaving import CORE_A, CORE_B, CORE_C, But, Job, Race, Scene
 
 RACES: dict[str, Race] = {}
 WORDS = "w=1,2,3,4,5,6"
-BUSY = {"b": E["BUSY"]}
-TAKEN = "b came when another core had taken the thread out of its wait and not yet woken it"
+A_FIRST, B_FIRST = "a then b", "b then a"
+BUSY = But(A_FIRST, {"b": E["BUSY"]})
+TAKEN = "it has its message and has not gone on yet: it waits for nothing that could be cancelled"
 
 
 class Stage:
@@ -107,7 +108,7 @@ def ipc(worker: int, name: str, *arguments: int | str) -> Job:
 
 
 def race(
-    *also: Mapping[str, object], why: str = "", both: bool = True
+    *also: But, why: str = "", both: bool = True
 ) -> Callable[[Callable[[Stage], Scene]], Callable[[Stage], Scene]]:
     """Declare a race; with `both` also the one in which b is the frozen one."""
 
@@ -118,7 +119,7 @@ def race(
             RACES[f"{name}-turned"] = Race(
                 f"{name}-turned",
                 lambda agent: turned(setup(turned_stage(agent))),
-                tuple({swap(key): value for key, value in one.items()} for one in also),
+                tuple(turned_exception(one) for one in also),
                 why,
             )
         return setup
@@ -126,8 +127,10 @@ def race(
     return declare
 
 
-def swap(key: str) -> str:
-    return {"a": "b", "b": "a"}.get(key, key)
+def turned_exception(one: But) -> But:
+    names = {"a": "b", "b": "a"}
+    changes = {names.get(key, key): value for key, value in one.changes.items()}
+    return But(B_FIRST if one.order == A_FIRST else A_FIRST, changes)
 
 
 def turned_stage(agent: Agent) -> Stage:
@@ -315,10 +318,7 @@ def reply_receive_and_call(s: Stage) -> Scene:
     )
 
 
-@race(
-    {"a": 0, "b": E["BUSY"], "v": (E["DEAD"], (1, 2)), "priority": 160},
-    why=TAKEN + "; it waits on, and the judge deletes the saved reply",
-)
+@race()
 def saving_a_reply_and_cancel_of_the_caller(s: Stage) -> Scene:
     _, v = _served(s)
 
@@ -337,9 +337,9 @@ def saving_a_reply_and_cancel_of_the_caller(s: Stage) -> Scene:
 
 
 @race(
-    {"a": 0, "b": 0},
-    {"a": E["NOREPLY"]},
-    why="a reply takes the caller, then deletes its own",
+    But(A_FIRST, {"b": 0}),
+    But(B_FIRST, {"a": E["NOREPLY"]}),
+    why="each has found the capability: the reply takes the caller, then deletes; or finds nobody",
 )
 def saved_reply_and_its_deletion(s: Stage) -> Scene:
     _, v = _served(s)
@@ -407,7 +407,10 @@ def signal_and_migration_of_the_waiter(s: Stage) -> Scene:
     )
 
 
-@race({"a": 0}, why="an end wakes the waiters first: a signal may come after that, for nobody")
+@race(
+    But(B_FIRST, {"a": 0}),
+    why="it has found a notification, whose end has already woken its waiters: a signal for nobody",
+)
 def signal_and_end_of_the_notification(s: Stage) -> Scene:
     bell, v = s.make("notification_create"), s.worker(CORE_C)
     s.block(v, "wait", bell, FOREVER)
@@ -608,7 +611,11 @@ def two_move_one_capability(s: Stage) -> Scene:
     )
 
 
-@race({"a": 0, "b": 0}, why="a delete that found it has done its work when it is gone", both=False)
+@race(
+    But(A_FIRST, {"b": 0}),
+    why="both have found it, and to both it is true that it is gone",
+    both=False,
+)
 def two_delete_one_capability(s: Stage) -> Scene:
     bell = s.make("notification_create")
     return s.scene(call(s.a, "cap_delete", bell), call(s.b, "cap_delete", bell), dict)
@@ -736,7 +743,10 @@ def watch_and_end_of_a_space(s: Stage) -> Scene:
     )
 
 
-@race({"a": 0, "b": 0}, why="the verdict has been sent to the thread's core, where b comes first")
+@race(
+    But(A_FIRST, {"b": 0}),
+    why="the verdict is on its way to the thread's core, and it is ended once",
+)
 def verdict_and_end_of_the_faulted(s: Stage) -> Scene:
     endpoint = s.make("endpoint_create")
     victim = s.victim(UD2, CORE_C, start=False)
