@@ -76,6 +76,7 @@ static void start(struct core *core)
 
     pic_disable();
     core_up(core);
+    lock_check_start();
     if (!clock_init()) {
         boot_refuse("", "no clock to measure the TSC against");
     }
@@ -91,7 +92,7 @@ static void start(struct core *core)
         boot_refuse("boot module: ", problem);
     }
     mm_reclaim_boot();
-    lock_check_start();
+    lock_check_boot_over();
     cpu_sti();
     ret_to_user();
 }

@@ -10,12 +10,17 @@
 #include "kernel/arch/core.h"
 
 #if CONFIG_DEBUG
-/* When boot, with IF=0, is over; until then nobody else has anything to do. */
+/* From the first core's own stack on; before, nobody else is there. */
 void lock_check_start(void);
+/* Boot takes locks with IF=0; from here on nobody does. */
+void lock_check_boot_over(void);
 /* At an exit: panic if the core still holds one. */
 void lock_check_none(const struct core *core);
 #else
 static inline void lock_check_start(void)
+{
+}
+static inline void lock_check_boot_over(void)
 {
 }
 #endif

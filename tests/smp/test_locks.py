@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 from abi import TYPES
-from kernel_state import CORE_AREAS
+from kernel_state import CORE_AREA_SIZE, CORE_AREAS
 
 from onestack.elf import Images
 from onestack.inject import Injector, Irq, Nmi
@@ -31,12 +31,12 @@ def planted(machine: Machine, images: Images, symbol: str, offset: int, code: by
 @pytest.mark.machine(debug=True, cores=2, append="run=leak 2")
 def test_a_run_breaks_no_rule(machine: Machine, images: Images) -> None:
     """And what it was has been measured: the longest hold."""
-    machine.console.expect(DONE, 180.0)
-    machine.pause()
+    at_the_end = machine.run_to(images.resolve("process_exit"), 180.0)
+    machine.console.expect(DONE)
     structs = Structs(images.images[0].path)
 
     def figure(name: str) -> int:
-        at = CORE_AREAS + structs.offset("core", f"locks.{name}")
+        at = CORE_AREAS + at_the_end.cpu * CORE_AREA_SIZE + structs.offset("core", f"locks.{name}")
         return int.from_bytes(machine.gdb.read(at, 8), "little")
 
     assert figure("count") == 0
