@@ -9,7 +9,7 @@ from pathlib import Path
 
 from onestack import bench, kernelfile, profile
 from onestack.bars import waiting
-from onestack.commands.common import FOUND, OK, Command, file_argument, show
+from onestack.commands.common import FOUND, OK, Command, file_argument, show, wait_ready
 from onestack.elf import Images
 from onestack.errors import UsageError
 from onestack.inject import Injector
@@ -56,9 +56,7 @@ def _run(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.file} has no [bench]", "Give --from and --to")
     spec = replace(target.spec, sleep=False)
     with Machine(spec) as machine:
-        if target.ready:
-            with waiting(f"for {target.ready!r}", 60.0):
-                machine.console.expect(target.ready, 60.0)
+        wait_ready(machine, target.ready)
         if options.start:
             injector = Injector(machine, Images.load(*target.elfs))
             least, mean, most = bench.count_between(injector, options.start, options.to)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from onestack import kernelfile
+from onestack.bars import waiting
 from onestack.errors import UsageError
-from onestack.machine import BootWay, MachineSpec
+from onestack.machine import BootWay, Machine, MachineSpec
 
 OK, FOUND, USAGE, ENVIRONMENT, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 4, 130
 EXIT_CODES = """exit codes:
@@ -24,6 +25,8 @@ EXIT_CODES = """exit codes:
   4    not everything could be judged
   130  interrupted (Ctrl-C); no QEMU is left behind
 """
+
+WITHIN = 60.0  # seconds for a guest to come up, or to a place
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,42 @@ def machine_spec(options: argparse.Namespace) -> MachineSpec:
         cpu=options.cpu,
         args=tuple(options.qemu_arg),
     )
+
+
+def add_guest(
+    parser: argparse.ArgumentParser, ready: str = "wait until the console shows this"
+) -> None:
+    """A kernel file or a machine's options; its symbols; when it is up."""
+    file_argument(parser, optional=True)
+    add_machine(parser)
+    add_elf(parser)
+    parser.add_argument("--ready", metavar="REGEX", type=regex, help=ready)
+
+
+@dataclass(frozen=True)
+class Guest:
+    """What add_guest()'s options say."""
+
+    spec: MachineSpec
+    elfs: tuple[Path, ...]
+    ready: str
+
+
+def guest(options: argparse.Namespace) -> Guest:
+    """A kernel file knows its symbols and when it is up, else options say so."""
+    spec = machine_spec(options)
+    if options.file:
+        target = kernelfile.load(options.file).target
+        return Guest(spec, tuple(target.elfs), options.ready or target.ready)
+    elfs = tuple(file for file in (spec.kernel, *options.elf) if file)
+    return Guest(spec, elfs, options.ready or "")
+
+
+def wait_ready(machine: Machine, ready: str) -> None:
+    """Until the console shows it, if there is something to wait for."""
+    if ready:
+        with waiting(f"for {ready!r}", WITHIN):
+            machine.console.expect(ready, WITHIN)
 
 
 def show(options: argparse.Namespace, facts: dict[str, Any], text: str) -> None:

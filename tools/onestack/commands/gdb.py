@@ -6,31 +6,20 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from onestack import attended, kernelfile
+from onestack import attended
 from onestack.commands.common import (
     FOUND,
     OK,
     Command,
-    add_elf,
-    add_machine,
-    file_argument,
-    machine_spec,
-    regex,
+    add_guest,
+    guest,
     show,
 )
 from onestack.errors import UsageError
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    file_argument(parser, optional=True)
-    add_machine(parser)
-    add_elf(parser)
-    parser.add_argument(
-        "--ready",
-        metavar="REGEX",
-        type=regex,
-        help="let it boot until the console shows this; else it stands at its reset vector",
-    )
+    add_guest(parser, "boot until the console shows this; else it stands at its reset vector")
     parser.add_argument(
         "-x", "--script", type=Path, action="append", default=[], metavar="FILE", help="for gdb"
     )
@@ -41,18 +30,16 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    spec = machine_spec(options)
-    target = kernelfile.load(options.file).target if options.file else None
-    elfs = target.elfs if target else [file for file in (spec.kernel, *options.elf) if file]
-    for file in (*elfs, *options.script):
+    chosen = guest(options)
+    for file in (*chosen.elfs, *options.script):
         if not file.is_file():
             raise UsageError(f"no such file: {file}")
     batch = options.batch or options.json
     status, said = attended.under_gdb(
-        spec,
-        elfs,
+        chosen.spec,
+        chosen.elfs,
         attended.Session(options.script, options.ex, batch),
-        ready=options.ready or (target.ready if target else ""),
+        ready=chosen.ready,
         capture=options.json,
     )
     if options.json:

@@ -9,7 +9,15 @@ from typing import Any
 
 from onestack import artefacts, kernelfile
 from onestack.bars import waiting
-from onestack.commands.common import OK, Command, count, file_argument, show
+from onestack.commands.common import (
+    OK,
+    WITHIN,
+    Command,
+    count,
+    file_argument,
+    show,
+    wait_ready,
+)
 from onestack.deadline import Deadline
 from onestack.elf import Images
 from onestack.errors import DeadlineError, GuestError, UsageError
@@ -45,14 +53,12 @@ def _run(options: argparse.Namespace) -> int:
     if options.cpu >= target.spec.cores:
         raise UsageError(f"no CPU {options.cpu}", f"There are {target.spec.cores}, from 0 on")
     with Machine(target.spec) as machine:
-        if target.ready:
-            with waiting(f"for {target.ready!r}", 60.0):
-                machine.console.expect(target.ready, 60.0)
+        wait_ready(machine, target.ready)
         if target.setup and kernel.paths:
             target.setup(machine, images, kernel.paths[0])
         injector = Injector(machine, images)
-        with waiting(f"to come to {options.at}", 60.0):
-            injector.stop_at(options.at, 60.0)
+        with waiting(f"to come to {options.at}", WITHIN):
+            injector.stop_at(options.at, WITHIN)
         arrivals, failure = [], None
         try:
             for shot in event.shots:

@@ -11,13 +11,12 @@ from onestack import kernelfile
 from onestack.bars import waiting
 from onestack.commands.common import (
     OK,
+    WITHIN,
     Command,
-    add_elf,
-    add_machine,
-    file_argument,
-    machine_spec,
-    regex,
+    add_guest,
+    guest,
     show,
+    wait_ready,
 )
 from onestack.elf import Images
 from onestack.errors import UsageError
@@ -27,12 +26,7 @@ from onestack.stepper import Stepper, TssView, register_rows
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    file_argument(parser, optional=True)
-    add_machine(parser)
-    add_elf(parser)
-    parser.add_argument(
-        "--ready", metavar="REGEX", type=regex, help="wait until the console shows this"
-    )
+    add_guest(parser)
     parser.add_argument("--at", metavar="LOCATION", help="and until this is about to be executed")
     parser.add_argument(
         "--view", metavar="FILE.py:NAME", help="what knows the kernel's stacks (stepper.KernelView)"
@@ -45,18 +39,14 @@ def _run(options: argparse.Namespace) -> int:
         from onestack.step_app import StepApp  # noqa: PLC0415  (Textual is an extra)
     except ModuleNotFoundError:
         raise UsageError("no Textual", "pip install textual") from None
-    spec = machine_spec(options)
-    target = kernelfile.load(options.file).target if options.file else None
-    elfs = target.elfs if target else [file for file in (spec.kernel, *options.elf) if file]
-    images = Images.load(*elfs)
+    chosen = guest(options)
+    images = Images.load(*chosen.elfs)
     make = kernelfile.load_python(Path(), options.view) if options.view else TssView
-    with Machine(spec) as machine:
-        if ready := options.ready or (target.ready if target else ""):
-            with waiting(f"for {ready!r}", 60.0):
-                machine.console.expect(ready, 60.0)
+    with Machine(chosen.spec) as machine:
+        wait_ready(machine, chosen.ready)
         if options.at:
-            with waiting(f"to come to {options.at}", 60.0):
-                Injector(machine, images).stop_at(options.at, 60.0)
+            with waiting(f"to come to {options.at}", WITHIN):
+                Injector(machine, images).stop_at(options.at, WITHIN)
         machine.pause()
         stepper = Stepper(machine, images, make(images))
         if options.json:  # for scripts: one look, without a screen

@@ -7,17 +7,15 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from onestack import kernelfile, trace
-from onestack.bars import waiting
+from onestack import trace
 from onestack.commands.common import (
     OK,
     Command,
-    add_elf,
-    add_machine,
-    file_argument,
-    machine_spec,
+    add_guest,
+    guest,
     regex,
     show,
+    wait_ready,
 )
 from onestack.deadline import Deadline
 from onestack.elf import Images
@@ -26,12 +24,7 @@ from onestack.machine import Machine
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    file_argument(parser, optional=True)
-    add_machine(parser)
-    add_elf(parser)
-    parser.add_argument(
-        "--ready", metavar="REGEX", type=regex, help="wait until the console shows this"
-    )
+    add_guest(parser)
     parser.add_argument("--send", metavar="TEXT", help="then type this line")
     parser.add_argument(
         "--until", metavar="REGEX", type=regex, help="and wait for this; a panic ends it too"
@@ -50,22 +43,18 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    chosen = guest(options)
     # a kernel that panics would end QEMU, and its memory, through the debug-exit device
-    spec = replace(machine_spec(options), debug_exit=False)
-    target = kernelfile.load(options.file).target if options.file else None
-    elfs = target.elfs if target else [file for file in (spec.kernel, *options.elf) if file]
-    images = Images.load(*elfs)
+    spec = replace(chosen.spec, debug_exit=False)
+    images = Images.load(*chosen.elfs)
     failure: GuestError | None = None
     with Machine(spec) as machine:
         try:
-            if ready := options.ready or (target.ready if target else ""):
-                with waiting(f"for {ready!r}", 60.0):
-                    machine.console.expect(ready, 60.0)
+            wait_ready(machine, chosen.ready)
             if options.send is not None:
                 machine.console.send_line(options.send)
             if options.until:
-                with waiting(f"for {options.until!r}", 60.0):
-                    machine.console.expect(options.until, 60.0)
+                wait_ready(machine, options.until)
             else:
                 machine.watch.wait(None, Deadline(options.seconds), "failure")
         except DeadlineError:
