@@ -271,9 +271,11 @@ def test_a_missing_page_is_the_pager_s_first(
     assert (label(miss.value), miss.words[:2]) == (PAGE_FAULT, (5 * PAGE, 0))
     # Answered without a page it asks again; with one it goes on.
     assert done(agent.ipc("reply", 0)).value == 0
+    agent.settle(victim.thread)
     assert done(agent.ipc("receive", pager, "timeout=0")).words[0] == 5 * PAGE
     assert agent.call("memory_supply", paged, 5 * PAGE, source, 0) == 0
     assert done(agent.ipc("reply", 0)).value == 0
+    agent.settle(victim.thread)
     fault = done(agent.ipc("receive", endpoint, "timeout=0"))
     assert (fault.words[0], fault.words[3]) == (6, CODE + len(LOAD + STORE))
 

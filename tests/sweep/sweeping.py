@@ -27,13 +27,18 @@ def sweep_all(
     *,
     limit: int = 0,
     plant: Plant | None = None,
+    cores: int = 1,
 ) -> list[PartResult]:
-    """Strike with each event at each boundary of a path, or at `limit` of them spread over it."""
+    """Strike with each event at each boundary of a path, or at `limit` of them spread over it.
+
+    Of several cores the first is struck, and the others have load.
+    """
     images = images_of(variant)
     known = events(images)
     faults = (plant(images),) if plant else ()
     parts = [Part(PATHS[path], known[event]) for event in wanted]
-    campaign = Campaign(target(variant, *faults), parts, variant.labels(), limit=limit)
+    guest = target(variant, *faults, cores=cores)
+    campaign = Campaign(guest, parts, variant.labels(cores), limit=limit)
     results = campaign.run()
     reasons = [cell.detail for result in results for cell in result.unreached]
     assert not reasons, reasons

@@ -25,6 +25,7 @@ from onestack.machine import Machine, MachineSpec
 from onestack.oracle import SURVIVED, Oracle, Outcome, UserOracle, Verdict, View
 from onestack.patch import INT3, PatchFault
 from onestack.path import (
+    HLT,
     SKIP_OVER,
     Boundary,
     Marks,
@@ -268,7 +269,24 @@ class Sweeper:
             if stopped == cpu:
                 self._registers = gdb.registers(cpu)
                 return self._registers
-            gdb.step_over(stopped)  # another CPU came by
+            self._pass(stopped)
+
+    def _pass(self, cpu: int) -> None:
+        """Another CPU came by a breakpoint: past it, alone.
+
+        The step of a `hlt` has no end: it sleeps, and is stopped in its sleep.
+        """
+        gdb = self.machine.gdb
+        at = gdb.registers(cpu).pc
+        if gdb.read(at, 1, cpu) != HLT:
+            gdb.step_over(cpu)
+            return
+        wanted = frozenset(gdb.breakpoints)
+        gdb.change_breakpoints(wanted - {at})
+        while gdb.registers(cpu).pc == at:
+            gdb.cont(cpu)
+            gdb.interrupt()
+        gdb.change_breakpoints(wanted)
 
     def _wait(self) -> int:
         """Wait for a stop; the CPU that stopped. _HangError if there is none for too long."""

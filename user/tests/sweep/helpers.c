@@ -15,7 +15,7 @@
 #define PRIORITY_DEVICE 150
 #define PRIORITY_WALKER 100
 #define PRIORITY_BELOW  90
-#define HELPER_BYTES    (4UL << 20)
+#define HELPER_BYTES    (2UL << 20)
 
 /* partners.S, paths.S */
 _Static_assert(BIT_NMI == 0 && BIT_IRQ == 1, "enum sweep_bit");

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What another core does while this one is struck: two processes of its own there, below everybody's
- * concern, one of which calls the other, signals, maps and makes objects without end. They share the
- * kernel's locks, queues and allocators with the walker, and nothing else.
+ * What the other cores do while the walker's is struck: on each a process of its own that calls,
+ * signals, maps and makes objects without end, and a server that another one calls: of the next core
+ * where there are several, so that messages cross. They share the kernel's locks, queues and
+ * allocators with the walker, and nothing else.
  */
 #include "user/libos/ipc.h"
 #include "user/libos/memory.h"
@@ -11,31 +12,32 @@
 #include "user/libos/syscall.h"
 #include "user/tests/sweep/sweep.h"
 
-#define LOAD_CORE 1
+#define FIRST_LOAD (WALK_CORE + 1)
 
-static void load_server_main(uint64_t argument)
+static void serve_load(uint64_t argument)
 {
-    struct words words = {.word = {0}};
+    cap_t endpoint = own.extra[EXTRA_ENDPOINT];
+    struct words words = {0};
 
     (void)argument;
-    ipc_receive(own.extra[EXTRA_ENDPOINT], 0, &words, NULL, TIMEOUT_NONE);
+    ipc_receive(endpoint, 0, &words, NULL, TIMEOUT_NONE);
     for (;;) {
-        ipc_reply_receive(own.extra[EXTRA_ENDPOINT], 0, &words, NULL, TIMEOUT_NONE);
+        ipc_reply_receive(endpoint, 0, &words, NULL, TIMEOUT_NONE);
     }
 }
 
 static void load_main(uint64_t argument)
 {
-    struct words words = {.word = {0}};
+    cap_t endpoint = own.extra[EXTRA_ENDPOINT];
     cap_t bits = new_notification();
     struct result memory = sys_memory_create(own.quota, PAGE_BYTES, 0);
     uint64_t window = (uint64_t)region_reserve(PAGE_BYTES);
+    struct words words = {0};
 
     (void)argument;
     for (;;) {
         for (unsigned i = 0; i < 8; i++) {
-            sys_null();
-            ipc_call(own.extra[EXTRA_ENDPOINT], 0, &words, NULL, TIMEOUT_NONE);
+            ipc_call(endpoint, 0, &words, NULL, TIMEOUT_NONE);
         }
         sys_signal(bits, 1);
         sys_poll(bits);
@@ -47,10 +49,13 @@ static void load_main(uint64_t argument)
 
 void start_load(void)
 {
-    if (sys_kernel_info(KINFO_CORES, 0).second > LOAD_CORE) {
-        cap_t extra[EXTRA_COUNT] = {[EXTRA_ENDPOINT] = new_endpoint()};
+    uint64_t cores = sys_kernel_info(KINFO_CORES, 0).second;
 
-        start_twin_on(LOAD_CORE, load_server_main, PRIORITY_LOAD + 1, extra);
-        start_twin_on(LOAD_CORE, load_main, PRIORITY_LOAD, extra);
+    for (uint64_t core = FIRST_LOAD; core < cores; core++) {
+        cap_t extra[EXTRA_COUNT] = {[EXTRA_ENDPOINT] = new_endpoint()};
+        uint64_t next = core + 1 < cores ? core + 1 : FIRST_LOAD;
+
+        start_twin_on(next, serve_load, PRIORITY_LOAD, extra);
+        start_twin_on(core, load_main, PRIORITY_LOAD, extra);
     }
 }

@@ -33,7 +33,7 @@ extern struct sweep_shared *sweep_shared;
 extern struct message sweep_message;
 extern uint8_t *sweep_from, *sweep_to; /* what a copy must equal, and where it is */
 
-/* All run on one core, the load (if there is another) on that. */
+/* All run on one core, the load on all others. */
 #define WALK_CORE     0
 #define PRIORITY_LOAD 100
 

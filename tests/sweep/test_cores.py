@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: MIT
+"""A part of the sweep with 2 and 4 cores: one is struck while the others call each other's servers.
+
+`scons sweep cores=2,4` does the whole. A planted fault is found there as on one core.
+"""
+
+from __future__ import annotations
+
+import planted
+import pytest
+from sweeping import images_of, sweep_all, told
+
+PART = 12  # boundaries of each path, for each event
+
+
+@pytest.mark.parametrize("cores", [2, 4])
+@pytest.mark.parametrize("path", ["null", "call", "slow", "map"])
+def test_a_core_is_struck_while_others_work(path: str, cores: int) -> None:
+    for result in sweep_all(path, ("nmi", "irq"), limit=PART, cores=cores):
+        assert len(result.cells) >= PART - 2
+        assert not result.failures, told(result, images_of())
+
+
+@pytest.mark.parametrize("cores", [2, 4])
+def test_a_planted_fault_is_found_among_several_cores(cores: int) -> None:
+    """The NMI's handler loses a register."""
+    [result] = sweep_all("null", ["nmi"], limit=PART, plant=planted.clobbered_register, cores=cores)
+    assert result.failures
