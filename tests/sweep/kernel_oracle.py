@@ -440,7 +440,8 @@ class KernelOracle:
         if not same and not self._rewinds(view, point.pc, rip):
             return None  # of something else: a timer's interrupt, say
         self._round.open.pop()
-        found = _changed_state(core, point) + self._changed_stack(view, point)
+        found = _changed_state(core, point)
+        found += self._changed_stack(view, point, point.sp if same else rsp)
         if same:
             found += _changed_registers(point, registers, flags)
         return Verdict(Outcome.CORRUPTED, "; ".join(found)) if found else None
@@ -454,13 +455,16 @@ class KernelOracle:
             for first, last in zip(words[::2], words[1::2], strict=True)
         )
 
-    def _changed_stack(self, view: View, point: _Point) -> list[str]:
+    def _changed_stack(self, view: View, point: _Point, rsp: int) -> list[str]:
+        """A window is gone back to with an emptier stack; what lay below `rsp` is given up."""
+        start = point.window[0][0]
+        gone = rsp - start if start == point.sp and 0 <= rsp - start <= len(point.content) else 0
         [content] = _read_groups(view, [point.window], self.cpu)
         now = b"".join(content)
-        wrong = [i for i, byte in enumerate(now) if byte != point.content[i]]
+        wrong = [i for i, byte in enumerate(now) if byte != point.content[i] and i >= gone]
         if not wrong:
             return []
-        place = point.window[0][0] + wrong[0] - point.sp
+        place = start + wrong[0] - point.sp
         return [f"{len(wrong)} bytes changed on the interrupted stack, from rsp{place:+#x}"]
 
     # ---- the end

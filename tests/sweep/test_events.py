@@ -5,6 +5,7 @@ blocks and goes idle, one through an exception's handler, one that begins with a
 from __future__ import annotations
 
 import pytest
+from kernel_target import MODELS, Variant
 from sweeping import images_of, sweep_all, told
 
 EVENTS = (
@@ -18,3 +19,12 @@ def test_events_all_over_a_path(path: str) -> None:
     for result in sweep_all(path, EVENTS, limit=30):
         assert len(result.cells) >= 25
         assert not result.failures, told(result, images_of())
+
+
+@pytest.mark.parametrize("model", [model for model in MODELS if model != "tcb"])
+def test_other_models(model: str) -> None:
+    """An exit that has to go back to its check is another one in each."""
+    variant = Variant(model)
+    for result in sweep_all("opcode", ("irq", "mc", "mc-then-nmi"), variant, limit=40):
+        assert len(result.cells) >= 35
+        assert not result.failures, told(result, images_of(variant))
