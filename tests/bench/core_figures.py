@@ -9,10 +9,13 @@ build/bench.json as `cores.OPERATION` with the number of cores.
 
 from __future__ import annotations
 
+import os
+import re
+import statistics
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))  # pytest.ini says so to the tests
@@ -100,6 +103,33 @@ def windows(cores: int, folder: Path, entry: str = "tcb") -> Windows:
         return plugin.windows()
 
 
+@dataclass(frozen=True)
+class Round:
+    """Calls a second: of one pair alone on its core, then of two on two cores."""
+
+    alone: int
+    together: int
+
+
+def throughput(entry: str = "tcb") -> list[Round]:
+    """Of independent pairs of client and server, each CPU on a host thread. In turns."""
+    with Machine(replace(spec(entry), append="run=bench pairs", cores=2, icount=None)) as machine:
+        machine.console.expect("bench: end", WITHIN)
+        found = re.findall(r"pairs: (\d+) alone, (\d+) together", machine.console.before)
+    return [Round(int(alone), int(together)) for alone, together in found]
+
+
+def told(rounds: Sequence[Round]) -> str:
+    """The ratio, and how busy the host is with other things: it needs two cores to itself."""
+    ratios = sorted(one.together / one.alone for one in rounds)
+    middle = statistics.median(ratios)
+    load = os.getloadavg()[0]
+    return (
+        f"independent pairs, 2 cores to 1: {middle:.2f} times the calls (median of {len(ratios)}, "
+        f"{ratios[0]:.2f} to {ratios[-1]:.2f}), at a host's load of {load:.1f} before"
+    )
+
+
 def growth(few: Costs, many: Costs) -> dict[str, int]:
     """How many instructions more the acting core executes for an operation among many cores."""
     return {
@@ -148,6 +178,7 @@ def main(words: Sequence[str]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             longest = windows(count, Path(folder), entry).longest(Kind.WINDOW)
         print(f"longest with interrupts off, {count} cores under stress: {longest.longest}")
+    print(told(throughput(entry)))
 
 
 if __name__ == "__main__":

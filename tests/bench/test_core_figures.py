@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from core_figures import GROWS, growth, measure, windows
+from core_figures import GROWS, growth, measure, throughput, told, windows
 from core_operations import OPERATIONS
 from figures import TARGETS, baseline, compiler, spec
 
@@ -40,6 +40,14 @@ def test_interrupts_are_not_off_longer_among_several_cores(tmp_path: Path) -> No
     assert found.contradictions == 0
     assert found.interrupts > 100
     assert found.longest(Kind.WINDOW).longest <= TARGETS["if_off.longest"]
+
+
+def test_independent_pairs_call_on_two_cores() -> None:
+    """How much more two do than one is the host's affair: told, not judged."""
+    rounds = throughput()
+    assert len(rounds) == 9
+    assert all(one.alone > 0 and one.together > 0 for one in rounds)
+    print(told(rounds))
 
 
 def loop_over_all_cores(kernel: Image) -> PatchFault:

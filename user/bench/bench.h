@@ -65,5 +65,6 @@ void bench_faults(void);
 void bench_irq(void);
 void bench_objects(void);
 void bench_threads(void);
+void bench_pairs(void);
 
 #endif

@@ -103,6 +103,7 @@ static const struct {
     {"notify", bench_notify, false},   {"faults", bench_faults, false},
     {"irq", bench_irq, false},         {"objects", bench_objects, false},
     {"threads", bench_threads, false}, {"spin", spin_forever, true},
+    {"pairs", bench_pairs, true},
 };
 
 static bool wanted(size_t part, int argc, char **argv)
