@@ -20,7 +20,8 @@ def guest_of():
     def make(options):
         ready = options.pop("ready", "toy: ready")
         toy = Path({str(TOY)!r})
-        return Guest(MachineSpec(kernel=toy, memory=32, **options), (toy,), ready, 2.0)
+        within = 2.0 if ready == "login:" else 30.0  # what never comes is not waited for long
+        return Guest(MachineSpec(kernel=toy, memory=32, **options), (toy,), ready, within)
     return make
 """
 
