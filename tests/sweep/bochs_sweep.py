@@ -29,7 +29,7 @@ from onestack.path import Path
 LONGEST = 20_000  # instructions of a path, each repetition of a `rep` counted
 CORE = 0xFFFFFFFFC0000000  # CORE_AREA_BASE, kernel/arch/layout.h
 PATIENCE = 10.0  # seconds for the way to the next breakpoint
-AGAIN = 2  # times that the first instruction is gone back to: struck itself, or it faulted
+AGAIN = 4  # times that the first instruction is gone back to: struck itself, or it faulted
 STRUCK = {name: path for name, path in PATHS.items() if path.stimulus is None}
 
 
