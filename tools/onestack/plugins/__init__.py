@@ -21,7 +21,10 @@ class PluginError(OnestackError):
 
 
 def build(name: str, folder: Path) -> Path:
-    """Compile the plugin NAME into FOLDER, unless its newest compilation is there already."""
+    """Compile the plugin NAME into FOLDER, unless its newest compilation is there already.
+
+    Its sources are NAME.c and, if it has more, NAME_*.c.
+    """
     with resources.as_file(resources.files("onestack.plugins")) as sources:
         made = folder / f"{name}.so"
         newest = max(file.stat().st_mtime for file in sources.glob("*.[ch]"))
@@ -29,7 +32,8 @@ def build(name: str, folder: Path) -> Path:
             return made
         folder.mkdir(parents=True, exist_ok=True)
         fresh = folder / f"{name}.{os.getpid()}.so"
-        command = ["gcc", *FLAGS, "-o", str(fresh), str(sources / f"{name}.c")]
+        parts = [sources / f"{name}.c", *sorted(sources.glob(f"{name}_*.c"))]
+        command = ["gcc", *FLAGS, "-o", str(fresh), *map(str, parts)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         except FileNotFoundError:
