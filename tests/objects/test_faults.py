@@ -94,6 +94,7 @@ def test_registers_are_read_set_and_gone_on_with(agent: Agent, endpoint: int, bu
     changed |= {"rflags": (1 << 64) - 1, "fs": 0x7000, "gs": (1 << 64) - PAGE}
     assert victim.set_registers(changed) == 0
     assert done(agent.ipc("reply", 0, RESUME)).value == 0
+    agent.settle(victim.thread)
     second = done(agent.ipc("receive", endpoint, "timeout=0"))
     assert second.words[0] == 1, "the trap flag is the user's to set: it steps"
     got = victim.registers()
@@ -102,6 +103,7 @@ def test_registers_are_read_set_and_gone_on_with(agent: Agent, endpoint: int, bu
     assert (got["rax"], got["fs"], got["gs"]) == (0xABCD, 0x7000, (1 << 64) - PAGE)
     assert victim.set_registers(got | {"rflags": 0}) == 0
     assert done(agent.ipc("reply", 0, RESUME)).value == 0
+    agent.settle(victim.thread)
     third = done(agent.ipc("receive", endpoint, "timeout=0"))
     assert third.words[0] == 6
     assert done(agent.ipc("reply", 0, END)).value == 0
@@ -190,6 +192,7 @@ def test_a_saved_fault_can_be_answered_later(agent: Agent, endpoint: int, build:
         registers = victims[i].registers()
         assert victims[i].set_registers(registers | {"rip": CODE + 2}) == 0
         assert done(agent.ipc("reply", saved[i], RESUME)).value == 0
+        agent.settle(victims[i].thread)
         again = done(agent.ipc("receive", endpoint, "timeout=0"))
         assert again.words[3] == CODE + 2
         assert done(agent.ipc("reply", 0, END)).value == 0
@@ -217,6 +220,7 @@ def test_suspended_it_stays_after_the_answer(agent: Agent, endpoint: int, build:
     assert done(agent.ipc("reply", 0, RESUME)).value == 0
     assert done(agent.ipc("receive", endpoint, "timeout=0")).value == E["AGAIN"]
     assert agent.call("thread_resume", victim.thread) == 0
+    agent.settle(victim.thread)
     assert done(agent.ipc("receive", endpoint, "timeout=0")).words[3] == CODE + 2
 
 

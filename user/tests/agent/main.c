@@ -415,6 +415,7 @@ int main(int argc, char **argv)
     (void)argc;
     (void)argv;
     console_echo(0);
+    settle_start();
     printf("agent: ready\n");
     while (console_read_line(line, sizeof(line)) >= 0 && obey(words, split(line, words), &status)) {
     }

@@ -8,8 +8,17 @@
 #define STATE_COPYING 7
 
 #define SETTLE_LOOKS 500
-#define SETTLE_ALIKE 3
 #define SETTLE_NS    200000
+#define CORES_MOST   64
+#define LOWEST       PRIORITY(1, 1)
+#define ROOM         64
+
+/* On each core one thread below all others: it runs when nobody else there can. */
+static struct lowest {
+    struct user_thread thread;
+    cap_t asked, answered;
+    volatile uint64_t question, answer;
+} lowest[CORES_MOST];
 
 struct worker workers[WORKERS];
 
@@ -197,13 +206,72 @@ cap_t worker_thread(const struct worker *worker)
     return worker->twin ? worker->process.thread : worker->thread.cap;
 }
 
+static void answer(void *argument)
+{
+    struct lowest *self = argument;
+
+    for (;;) {
+        sys_wait(self->asked, TIMEOUT_NONE);
+        self->answer = self->question;
+        sys_signal(self->answered, 1);
+    }
+}
+
+/* A table of capabilities does not shrink: let it not grow in a test that takes as many as before. */
+static void make_room(void)
+{
+    static cap_t made[ROOM];
+
+    for (unsigned i = 0; i < ROOM; i++) {
+        made[i] = sys_notification_create(own.quota).second;
+    }
+    for (unsigned i = 0; i < ROOM; i++) {
+        sys_cap_delete(made[i]);
+    }
+}
+
+void settle_start(void)
+{
+    uint64_t cores = sys_kernel_info(KINFO_CORES, 0).second;
+
+    for (uint64_t core = 0; cores > 1 && core < cores && core < CORES_MOST; core++) {
+        struct lowest *one = &lowest[core];
+
+        one->asked = sys_notification_create(own.quota).second;
+        one->answered = sys_notification_create(own.quota).second;
+        if (thread_spawn(&one->thread, answer, one, LOWEST) < 0 ||
+            sys_thread_set_affinity(one->thread.cap, core).value < 0) {
+            die("no thread on core %lu", core);
+        }
+    }
+    if (cores > 1) {
+        make_room();
+    }
+}
+
+/* Whether, before some time has passed, nobody on that core could run but its lowest thread. */
+static bool is_at_rest(unsigned core)
+{
+    struct lowest *one = &lowest[core];
+
+    if (one->asked == 0) {
+        sys_sleep(SETTLE_NS);
+        return false;
+    }
+    one->question++;
+    sys_signal(one->asked, 1);
+    sys_wait(one->answered, SETTLE_NS);
+    return one->answer == one->question;
+}
+
 /* A look at a thread goes by its core's mail, after whatever was sent there before. */
 bool thread_settle(cap_t thread, const struct job *job)
 {
     struct thread_info info = {0}; /* the analyser does not know that the kernel fills it */
     uint64_t used = 0;
+    bool rested = false;
 
-    for (unsigned looks = 0, alike = 0; looks < SETTLE_LOOKS; looks++) {
+    for (unsigned looks = 0; looks < SETTLE_LOOKS; looks++) {
         if (job != NULL && (job->kind == JOB_NONE || job->held == HOLD_HERE)) {
             return true;
         }
@@ -211,12 +279,11 @@ bool thread_settle(cap_t thread, const struct job *job)
             (info.state != STATE_READY && info.state != STATE_COPYING)) {
             return true;
         }
-        alike = info.cpu_time == used ? alike + 1 : 0;
-        if (alike == SETTLE_ALIKE) {
-            return true; /* it is suspended */
+        if (rested && info.cpu_time == used) {
+            return true; /* suspended: its core had time for anybody */
         }
         used = info.cpu_time;
-        sys_sleep(SETTLE_NS);
+        rested = is_at_rest(info.core);
     }
     return false;
 }

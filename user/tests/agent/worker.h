@@ -52,6 +52,8 @@ extern struct worker workers[WORKERS];
 int64_t worker_create(uint64_t priority, bool twin);
 /* What it is busy with runs on until it blocks or is done; a worker is above the agent. */
 void worker_hand_over(struct worker *worker);
+/* Once, before the others. */
+void settle_start(void);
 /* For one that is away: wait until it blocks, is done, or gets no time at all. */
 void worker_settle(const struct worker *worker);
 /* The same for any thread, which may have a job; false: it runs on and on. */
