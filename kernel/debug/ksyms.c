@@ -3,40 +3,80 @@
 
 #include <stddef.h>
 
-struct ksym {
-    uint32_t start; /* from __text_start */
-    uint32_t name;  /* from ksyms_names */
-};
+#define PAIR  0x80u /* in a name's byte: stands for two */
+#define MORE  0x80u /* in a distance's byte: another one follows */
+#define NESTS 16    /* how deep pairs stand in pairs: tools/scons/ksyms.py sees to it */
 
-/* Made by tools/scons/ksyms.py from a first link of the kernel; sorted by start. */
-extern const struct ksym ksyms[];
-extern const uint32_t ksyms_count;
-extern const char ksyms_names[];
+/*
+ * Made by tools/scons/ksyms.py from a first link of the kernel. One entry a function, by address: its
+ * distance from the one before, seven bits a byte, the lowest first; its name, ended by 0. A PAIR in a
+ * name stands for the two bytes in ksyms_pairs, which may be PAIRs: half the size of plain names.
+ */
+extern const uint8_t ksyms[], ksyms_end[];
+extern const uint8_t ksyms_pairs[][2];
 /* From kernel.ld. */
 extern const char __text_start[], __text_end[];
 
-const char *ksym_lookup(uint64_t address, uint64_t *offset)
+static void spell(const uint8_t *name, struct ksym *found)
 {
-    uint64_t text = (uint64_t)__text_start;
-    uint32_t low = 0;
-    uint32_t high = ksyms_count;
+    size_t length = 0;
 
-    *offset = 0;
-    if (address < text || address >= (uint64_t)__text_end) {
-        return NULL;
-    }
-    while (low < high) { /* ends with low = the number of functions that start at or before it */
-        uint32_t middle = low + (high - low) / 2;
+    for (; *name; name++) {
+        uint8_t rest[NESTS] = {*name}; /* what this byte has still to say, the next on top */
+        unsigned depth = 1;
 
-        if (ksyms[middle].start <= address - text) {
-            low = middle + 1;
-        } else {
-            high = middle;
+        while (depth > 0) {
+            uint8_t byte = rest[--depth];
+
+            if (byte & PAIR) {
+                rest[depth++] = ksyms_pairs[byte - PAIR][1];
+                rest[depth++] = ksyms_pairs[byte - PAIR][0];
+            } else if (length < sizeof(found->name) - 1) {
+                found->name[length++] = (char)byte;
+            }
         }
     }
-    if (low == 0) {
-        return NULL;
+    found->name[length] = '\0';
+}
+
+static const uint8_t *read_distance(const uint8_t *at, uint64_t *distance)
+{
+    unsigned shift = 0;
+
+    *distance = 0;
+    do {
+        *distance |= (uint64_t)(*at & ~MORE) << shift;
+        shift += 7;
+    } while (*at++ & MORE);
+    return at;
+}
+
+bool ksym_lookup(uint64_t address, struct ksym *found)
+{
+    uint64_t left = address - (uint64_t)__text_start;
+    const uint8_t *name = NULL;
+    const uint8_t *at = ksyms;
+
+    *found = (struct ksym){.name = "?"};
+    if (address < (uint64_t)__text_start || address >= (uint64_t)__text_end) {
+        return false;
     }
-    *offset = address - text - ksyms[low - 1].start;
-    return ksyms_names + ksyms[low - 1].name;
+    while (at < ksyms_end) { /* ends with name = the last function that starts at or before it */
+        uint64_t distance;
+
+        at = read_distance(at, &distance);
+        if (distance > left) {
+            break;
+        }
+        left -= distance;
+        name = at;
+        while (*at++) {
+        }
+    }
+    if (!name) {
+        return false;
+    }
+    spell(name, found);
+    found->offset = left;
+    return true;
 }

@@ -29,10 +29,10 @@ static bool in_text(uint64_t address)
 
 void print_code(const char *label, uint64_t address)
 {
-    uint64_t offset = 0;
-    const char *name = in_text(address) ? ksym_lookup(address, &offset) : NULL;
+    struct ksym symbol;
 
-    kprintf("%s %p %s+0x%lx\n", label, (void *)address, name ? name : "?", offset);
+    ksym_lookup(address, &symbol);
+    kprintf("%s %p %s+0x%lx\n", label, (void *)address, symbol.name, symbol.offset);
 }
 
 void print_registers(const struct frame *r, uint64_t cr3)

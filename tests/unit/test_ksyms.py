@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 from host_c import TOP, build
+from hypothesis import given
+from hypothesis import strategies as st
 
 TEXT = 4096
 
@@ -37,24 +39,29 @@ __text_end: nop
 """
 
 
+class Ksym(ctypes.Structure):
+    """struct ksym of kernel/debug/ksyms.h."""
+
+    _fields_ = (("name", ctypes.c_char * 48), ("offset", ctypes.c_uint64))
+
+
 def load(folder: Path, table: str) -> Any:
     """kernel/debug/ksyms.c with TABLE, as assembly, for a kernel text of TEXT bytes."""
     lines = json.dumps(table.replace("/*", "#").replace("*/", "") + MARKS)
     lib = build(folder, ["kernel/debug/ksyms.c"], f"__asm__({lines});\n", prelude="")
-    lib.ksym_lookup.restype = ctypes.c_char_p
-    lib.ksym_lookup.argtypes = [ctypes.c_uint64, ctypes.POINTER(ctypes.c_uint64)]
+    lib.ksym_lookup.restype = ctypes.c_bool
+    lib.ksym_lookup.argtypes = [ctypes.c_uint64, ctypes.POINTER(Ksym)]
     return lib
 
 
 def lookup(lib: Any, offset: int) -> tuple[str, int] | None:
     """What ksym_lookup says of the text's byte OFFSET."""
     start = ctypes.addressof(ctypes.c_char.in_dll(lib, "__text_start"))
-    distance = ctypes.c_uint64(77)
-    name = lib.ksym_lookup(start + offset, ctypes.byref(distance))
-    if name is None:
-        assert distance.value == 0
+    found = Ksym(b"of before", 77)
+    if not lib.ksym_lookup(start + offset, ctypes.byref(found)):
+        assert (found.name, found.offset) == (b"?", 0)
         return None
-    return name.decode(), distance.value
+    return found.name.decode(), found.offset
 
 
 @pytest.mark.parametrize(
@@ -63,6 +70,7 @@ def lookup(lib: Any, offset: int) -> tuple[str, int] | None:
         [(0, "first"), (5, "second"), (6, "third"), (4000, "a_long_name_for_the_last")],
         [(100, "only")],
         [(n * 3, f"function_{n}") for n in range(1000)],
+        [(n * 200, "a" * (2 * n + 7)) for n in range(20)],  # pairs of pairs of pairs
     ],
 )
 def test_lookup_finds_the_function_of_every_byte(
@@ -104,14 +112,50 @@ def test_functions_are_the_images_own(tool: Any, tmp_path: Path) -> None:
     assert tool.functions(str(tmp_path / "a.elf")) == expected
 
 
+def test_a_long_name_is_cut_off(tool: Any, tmp_path: Path) -> None:
+    lib = load(tmp_path, tool.assembly([(0, "x" * 100), (10, "y")]))
+    assert lookup(lib, 9) == ("x" * 47, 9)
+    assert lookup(lib, 10) == ("y", 0)
+
+
+def unpack(name: bytes, pairs: list[bytes]) -> tuple[bytes, int]:
+    """NAME in full, and how deep pairs stood in pairs."""
+    if len(name) == 1 and name < b"\x80":
+        return name, 1
+    inner = pairs[name[0] - 0x80] if len(name) == 1 else name
+    parts = [unpack(inner[n : n + 1], pairs) for n in range(len(inner))]
+    return b"".join(part for part, _ in parts), 1 + max((deep for _, deep in parts), default=0)
+
+
+@given(st.lists(st.text("ab_", min_size=1, max_size=300), max_size=30))
+def test_packed_names_are_the_names_and_nest_no_deeper_than_the_kernel_follows(
+    tool: Any, names: list[str]
+) -> None:
+    packed, pairs = tool.pack(names)
+    assert [unpack(name, pairs)[0].decode() for name in packed if name] == names
+    assert all(unpack(pair, pairs)[1] <= tool.NESTS for pair in pairs)
+
+
+def test_names_take_half_the_room(tool: Any) -> None:
+    image = TOP / "build/tcb-ist-release/kernel.elf"
+    names = [name for _, name in tool.functions(str(image))]
+    packed, pairs = tool.pack(names)
+    assert sum(map(len, packed)) + 2 * len(pairs) < sum(map(len, names)) * 0.55
+
+
 def test_every_built_kernel_carries_its_functions(tool: Any, tmp_path: Path) -> None:
     images = sorted((TOP / "build").glob("*/kernel.elf"))
     assert images, "no kernel in build/: run scons first"
     for image in images:
-        expected = tool.functions(str(image))
-        assert len(expected) > 100
-        section = tmp_path / "ksyms"
-        dump = ["objcopy", "-O", "binary", "--only-section=.rodata", str(image), str(section)]
-        subprocess.run(dump, check=True)
-        names = b"\0".join(name.encode() for _, name in expected) + b"\0"
-        assert names in section.read_bytes()
+        table = tool.functions(str(image))
+        assert len(table) > 100
+        (tmp_path / "table.S").write_text(tool.assembly(table))
+        subprocess.run(["gcc", "-c", "table.S", "-o", "table.o"], cwd=tmp_path, check=True)
+        packed, rodata = tmp_path / "packed", tmp_path / "rodata"
+        for section, binary, target in (
+            (".ksyms", tmp_path / "table.o", packed),
+            (".rodata", image, rodata),
+        ):
+            dump = ["objcopy", "-O", "binary", f"--only-section={section}"]
+            subprocess.run([*dump, str(binary), str(target)], check=True)
+        assert packed.read_bytes() in rodata.read_bytes()
