@@ -46,7 +46,7 @@ static unsigned gate_ist(unsigned vector)
 void idt_init(void)
 {
     for (unsigned vector = 0; vector < 256; vector++) {
-        uint64_t stub = vector_table[vector];
+        uint64_t stub = (uint64_t)vector_stubs + vector_table[vector];
         /* int3 alone is open to ring 3: the rest of `int n` is a #GP. */
         unsigned dpl = vector == VECTOR_BP ? GATE_DPL3 : 0;
 

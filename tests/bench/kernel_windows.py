@@ -27,7 +27,7 @@ def looks(kernel: Path, image: Image) -> set[int]:
     offset = Structs(kernel).offset("core", "pending")
     symbolizer = Symbolizer(Images([image]))
     found = set()
-    for address in memory_users(image, offset, ("cmp", "test", "movzx")):
+    for address in memory_users(image, offset, ("cmp", "test", "mov", "movzx")):
         source = symbolizer.line(address)
         if source and "pending" in _text(source.file, source.line).lower():
             found.add(address)
@@ -46,13 +46,14 @@ def _text(file: str, line: int) -> str:
 def marks(kernel: Path) -> dict[str, set[int]]:
     """All that the plugin asks for."""
     image = Image(kernel)
-    table = image.bytes_at(image.symbol("vector_table").address, VECTORS * 8)
+    table = image.bytes_at(image.symbol("vector_table").address, VECTORS * 2)
+    stubs = image.symbol("vector_stubs").address
     windows = image.symbol("__windows_start").address
     raw = image.bytes_at(windows, image.symbol("__windows_end").address - windows)
     restart = {first for first, _ in struct.iter_unpack("<2Q", raw)}
     names = {symbol.name: symbol.address for symbol in image.symbols}
     return {
-        **vector_marks(struct.unpack(f"<{VECTORS}Q", table)),
+        **vector_marks([stubs + distance for distance in struct.unpack(f"<{VECTORS}H", table)]),
         "outermost": {names["ret_to_user_empty"]},
         "restart": restart,
         "record": memory_users(image, LAPIC_EOI, ("mov",)),

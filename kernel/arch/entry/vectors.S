@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One stub a vector, and their table for the IDT. Each leaves one word above the hardware frame:
+ * One stub a vector, and for the IDT how far each is behind the first. Each leaves one word above the hardware frame:
  * the CPU's error code with the vector above it, or for interrupts just the vector.
  */
 #include "kernel/arch/entry/stub.h"
@@ -13,7 +13,7 @@ vector_\n:
 .macro STUB_END n
         .size   vector_\n, . - vector_\n
         .pushsection .rodata.vectors, "a"
-        .quad   vector_\n
+        .word   vector_\n - vector_stubs
         .popsection
 .endm
 
@@ -55,11 +55,13 @@ vector_\n:
 .endm
 
         .section .rodata.vectors, "a"
-        .balign 8
+        .balign 2
         .globl  vector_table
 vector_table:
 
         .section .text.entry, "ax", @progbits
+        .globl  vector_stubs
+vector_stubs:
         TRAP       0                    /* #DE */
         TRAP       1, entry_debug       /* #DB */
 #if CONFIG_NMI_IST
