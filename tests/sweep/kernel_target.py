@@ -20,6 +20,7 @@ from onestack.sweep import Target
 TOP = FilePath(__file__).resolve().parents[2]
 MODELS = ("tcb", "percpu", "ist", "perthread")
 START = 10.0  # seconds for a walk to begin
+HOUR_US = 3600 * 10**6  # as the kernel's `timeslice=`
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,16 @@ def target(
     """A build of the kernel, with faults planted; `append` is added to its command line.
 
     On one core time is the count of instructions. On several it is real, so that they really run
-    at the same time; the others do what user/tests/sweep/load.c says.
+    at the same time; the others do what user/tests/sweep/load.c says. Slices never end there: one
+    of the walker's would while the harness thinks, and the path be another in each round.
     """
     kernel, user = variant.kernel, TOP / "build/user"
+    options = append if cores == 1 else f"timeslice={HOUR_US} {append}"
     return Target(
         spec=MachineSpec(
             kernel=kernel,
             initrd=user / "init.elf",
-            append=f"run=sweep {append}".strip(),
+            append=f"{options} run=sweep".strip(),
             memory=64,
             cores=cores,
             icount=0 if cores == 1 else None,
