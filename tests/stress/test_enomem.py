@@ -25,6 +25,7 @@ pytestmark = pytest.mark.machine(append="run=agent", ready=READY, shared=True)
 
 ALLOCATORS = ("kmem_alloc", "frame_alloc", "frame_alloc_dirty")
 LARGE = 2 << 20
+SLOT = 64  # bytes; a handle's low half is its offset, and a page holds 64
 SLICE = 0.01  # seconds that one of console and debugger is listened to
 FREE_BYTES = 1  # KINFO_FREE_BYTES
 
@@ -301,7 +302,7 @@ def test_capabilities_in_a_message(agent: Starved) -> None:
     twin = agent.twin(150, 150)
     there = give(agent, endpoint, twin)
     filler = []
-    while (handle := give(agent, notification, twin)) & 0xFF != 62:
+    while (handle := give(agent, notification, twin)) % PAGE != 62 * SLOT:
         filler.append(handle)
 
     def attempt() -> int:
