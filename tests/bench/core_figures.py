@@ -46,6 +46,10 @@ GROWS = {
     "space.delete": (WINDOW, 40),
     "space.end": (f"{WINDOW}: its table, and a page that was used", 90),
     "quota.info": ("an account is exact, and any core may still keep something of it", 15),
+    "fault.handler": (
+        "a step of 7 in the tree of mappings: the agent has a stack for each core",
+        1,
+    ),
 }
 
 
