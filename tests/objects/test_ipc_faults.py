@@ -82,6 +82,7 @@ def test_read_only_can_be_sent_but_not_received_into(
     mapped(agent, keep, SPOT, PAGE, READ)
     assert agent.ipc("send", endpoint, "bytes=64", f"from={SPOT}", worker=k) is None
     assert done(agent.ipc("receive", endpoint, "size=64")).value == 64
+    wait_done(agent, k)  # its core has to hear of it
     assert agent.ipc("send", endpoint, "bytes=64", worker=k) is None
     got = done(agent.ipc("receive", endpoint, "size=64", f"to={SPOT}"))
     assert got.value == E["IPCFAULT"]
