@@ -12,9 +12,9 @@
 /* Stacks in a core's area: layout.h's, and the entry model's own. */
 #define CORE_STACKS (STACK_COUNT + (ENTRY_VECTOR_IST ? 1 : 0))
 
-extern const char vector_stubs[];        /* stub of vector n at + vector_table[n] */
+extern const char vector_stubs[]; /* stub of vector n at + vector_table[n] */
 extern const uint16_t vector_table[256];
-extern const char syscall_entry[];       /* stub of core n at + n * SYSCALL_STUB_SIZE */
+extern const char syscall_entry[]; /* stub of core n at + n * SYSCALL_STUB_SIZE */
 
 /* Where core_exit may send the core. */
 void exit_iret(void);
