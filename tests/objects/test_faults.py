@@ -11,6 +11,7 @@ from agent import READY, Agent
 from agent_support import (
     ALL,
     INFO_FAULT,
+    MS,
     PAGE,
     READ,
     UNCACHED,
@@ -154,7 +155,8 @@ def test_without_anyone_to_ask_the_thread_ends(
     assert agent.call("space_watch", victim.space, notification, 0x10) == 0
     victim.start()
     assert victim.info().state == "dead"
-    assert agent.sys("poll", notification).second == 0x10, "its space with it"
+    ended = agent.sys("wait", notification, 1000 * MS)  # a moment later, on the victim's core
+    assert ended.second == 0x10, "its space with it"
     assert agent.call("thread_resume", victim.thread) == E["DEAD"]
 
 
