@@ -82,7 +82,6 @@ def test_read_only_can_be_sent_but_not_received_into(
     mapped(agent, keep, SPOT, PAGE, READ)
     assert agent.ipc("send", endpoint, "bytes=64", f"from={SPOT}", worker=k) is None
     assert done(agent.ipc("receive", endpoint, "size=64")).value == 64
-    wait_done(agent, k)  # its core has to hear of it
     assert agent.ipc("send", endpoint, "bytes=64", worker=k) is None
     got = done(agent.ipc("receive", endpoint, "size=64", f"to={SPOT}"))
     assert got.value == E["IPCFAULT"]
@@ -142,8 +141,8 @@ class Stopped:
         assert done(self.agent.ipc("reply", 0)).value == 0
 
     def check_end(self, sender: int, receiver: int) -> None:
-        assert done(self.agent.poll(self.receiver)).value == receiver
-        assert done(self.agent.poll(self.sender)).value == sender
+        assert told(self.agent, self.receiver).value == receiver
+        assert told(self.agent, self.sender).value == sender
 
 
 @pytest.fixture
@@ -153,7 +152,7 @@ def stopped(agent: Agent, keep: Keep, endpoint: int, worker: Worker) -> Stopped:
 
 def test_a_page_brought_in_the_middle(agent: Agent, stopped: Stopped) -> None:
     stopped.resume()
-    got = done(agent.poll(stopped.receiver))
+    got = told(agent, stopped.receiver)
     assert got.value == stopped.SIZE
     assert [agent.peek(stopped.there + page * PAGE) for page in range(4)] == [1, 2, 3, 4]
     assert done(agent.ipc("reply", 0, worker=stopped.receiver)).value == 0

@@ -323,6 +323,15 @@ static void do_place(struct worker *worker, char **words, int count)
     printf("= %ld\n", sys_thread_set_affinity(worker_thread(worker), core).value);
 }
 
+/* A call that another one has ended may still be on its way to that, on another core. */
+static bool is_blocked(uint64_t k, const struct job *job)
+{
+    if (k != 0 && job->kind != JOB_NONE) {
+        worker_settle(&workers[k]);
+    }
+    return job->kind != JOB_NONE;
+}
+
 static void do_with_worker(char **words, int count)
 {
     uint64_t k;
@@ -338,7 +347,7 @@ static void do_with_worker(char **words, int count)
     } else if (strcmp(words[0], "drop") == 0 && k != 0) {
         worker_drop(&workers[k]);
         printf("= 0\n");
-    } else if (job->kind != JOB_NONE) {
+    } else if (is_blocked(k, job)) {
         complain("it is blocked");
     } else if (strcmp(words[0], "place") == 0 && k != 0) {
         do_place(&workers[k], words + 2, count - 2);
