@@ -15,13 +15,12 @@
 #define CORE_ST_INTR    5 /* in an interrupt or nested entry: a fault is a kernel bug */
 #define CORE_ST_IDLE    6
 
-#define CORE_PENDING_NMI    0x01
-#define CORE_PENDING_MCHECK 0x02
-#define CORE_PENDING_IRQ    0x04 /* a bit in irq_pending is set */
-#define CORE_PENDING_RESCHED \
-    0x08 /* the running thread has a continuation: not out by the short way */
-#define CORE_PENDING_MAIL  0x10 /* another core left a message */
-#define CORE_PENDING_TIMER 0x20 /* the one-shot timer fired */
+#define CORE_PENDING_NMI     0x01
+#define CORE_PENDING_MCHECK  0x02
+#define CORE_PENDING_IRQ     0x04 /* a bit in irq_pending is set */
+#define CORE_PENDING_RESCHED 0x08 /* the running thread has a continuation */
+#define CORE_PENDING_MAIL    0x10 /* another core left a message */
+#define CORE_PENDING_TIMER   0x20 /* the one-shot timer fired */
 #define CORE_PENDING_SLOW \
     0x80 /* a fast path declined: the call, kept in the frame, goes the slow way */
 

@@ -35,8 +35,9 @@ END trace_syscall_hook
 
 /*
  * In place of the first instruction of a WINDOW, `mov STACK_CORE(%rsp), %rdi` or, in exit_sysret, the
- * compare of the pending byte: both are done here, whichever it was. IF=0, an empty stack but for the return address; rax, rdx and the callee-saved registers may be a call's results. An
- * NMI in here does not restart the window, and need not: the window's check is still to come.
+ * compare of the pending byte: both are done here, whichever it was. IF=0, an empty stack but for the
+ * return address; rax, rdx and the callee-saved registers may be a call's results. An NMI in here does
+ * not restart the window, and need not: the window's check is still to come.
  */
 ENTRY trace_exit_hook
         push    %rax

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One stub a vector, and for the IDT how far each is behind the first. Each leaves one word above the hardware frame:
- * the CPU's error code with the vector above it, or for interrupts just the vector.
+ * One stub a vector, and for the IDT how far each is behind the first. Each leaves one word above the
+ * hardware frame: the CPU's error code with the vector above it, or for interrupts just the vector.
  */
 #include "kernel/arch/entry/stub.h"
 
