@@ -331,8 +331,13 @@ def test_inject() -> None:
 
 
 def test_inject_tells_of_the_arrival_also_if_the_guest_fails() -> None:
-    """Into the toy's hole: its program finds the harm and gives up."""
-    done = onestack("inject", TOML, "--at", "syscall_entry+0x3", "--run", 30, "--json")
+    """Into the toy's hole: its program finds the harm and gives up.
+
+    Only after `user_null`: the guest is stopped in any of its system calls, and the others, with
+    nothing in the red zone that they need, come to no harm.
+    """
+    place = ("--after", "user_null", "--at", "syscall_entry+0x3")
+    done = onestack("inject", TOML, *place, "--run", 30, "--json")
     assert "toy: panic" in one_line(done, FOUND)
     said = json.loads(done.stdout)
     assert said["arrivals"][0]["handler"] == "nmi_entry"

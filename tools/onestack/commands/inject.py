@@ -30,6 +30,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     file_argument(parser)
     parser.add_argument("--at", required=True, metavar="LOCATION", help="symbol+0x10 or 0x…")
     parser.add_argument(
+        "--after", metavar="LOCATION", help="come here first: --at may lie on several ways"
+    )
+    parser.add_argument(
         "--event", default="nmi", metavar="NAME", help=f"{', '.join(standard_events())}"
     )
     parser.add_argument("--irq", type=lambda text: int(text, 0), default=0xF0, metavar="VECTOR")
@@ -57,8 +60,9 @@ def _run(options: argparse.Namespace) -> int:
         if target.setup and kernel.paths:
             target.setup(machine, images, kernel.paths[0])
         injector = Injector(machine, images)
-        with waiting(f"to come to {options.at}", WITHIN):
-            injector.stop_at(options.at, WITHIN)
+        for place in filter(None, (options.after, options.at)):
+            with waiting(f"to come to {place}", WITHIN):
+                injector.stop_at(place, WITHIN)
         arrivals, failure = [], None
         try:
             for shot in event.shots:
