@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 
 from onestack.deadline import Deadline
 from onestack.elf import Images
-from onestack.machine import BootWay, MachineSpec
+from onestack.machine import BootWay, Machine, MachineSpec
 from onestack.pytest_plugin import Guest, GuestOf
 
 pytest_plugins = ["agent_fixtures"]
@@ -95,7 +95,31 @@ def gone(pid: int) -> bool:
 
 def wait_gone(pid: int) -> bool:
     """Whether a process has ended within a few seconds."""
-    deadline = Deadline(5.0)
+    deadline = Deadline(20.0)
     while not gone(pid) and not deadline.expired:
         time.sleep(0.01)
     return gone(pid)
+
+
+def panic_report(machine: Machine, start: int = 0) -> str:
+    """What the console said from `start` on, to the end of a panic's report.
+
+    The failure of whoever waited does not wait for that: a busy host may be slow to bring it.
+    """
+    deadline = Deadline(20.0)
+    while "panic: end" not in machine.console.text[start:]:
+        deadline.check("end of the panic's report")
+        time.sleep(0.01)
+        machine.console.drain()
+    return machine.console.text[start:]
+
+
+LATENCY = 0.1  # seconds that a failure may take from the host's side of the wire to the test
+
+
+def at_once(attempt: Callable[[], float]) -> bool:
+    """Whether one of some attempts takes no longer: a busy host may hold up any of them.
+
+    What is wrong with the harness holds up all.
+    """
+    return any(attempt() < LATENCY for _ in range(20))

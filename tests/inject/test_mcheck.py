@@ -5,7 +5,6 @@ the shell and to the process that they concern."""
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -13,7 +12,7 @@ import pytest
 from kernel_state import KernelState
 from nested import Nest, differences
 
-from onestack.deadline import Deadline
+from conftest import panic_report
 from onestack.elf import Images
 from onestack.errors import Failure, GuestError
 from onestack.inject import MC_STATUS, Injector, MachineCheck, Nmi
@@ -91,12 +90,7 @@ def panic_of(nest: Nest) -> str:
     with pytest.raises(GuestError) as caught:
         nest.machine.console.expect("no such thing", 10)
     assert caught.value.kind is Failure.PANIC, caught.value
-    deadline = Deadline(10.0)
-    while "panic: end" not in (said := nest.machine.console.text[before:]):  # on a busy host
-        deadline.check("end of the panic's report")
-        time.sleep(0.01)
-        nest.machine.console.drain()
-    return said
+    return panic_report(nest.machine, before)
 
 
 # ---- recorded

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from conftest import panic_report
 from onestack.errors import Failure, GuestError
 from onestack.machine import Machine
 
@@ -114,7 +115,7 @@ def test_panic(machine: Machine) -> None:
     error = ends_with(machine, "panic")
     assert error.kind is Failure.PANIC
     assert "user mode asked for it" in str(error)
-    assert "sys_panic+" in machine.console.text
+    assert "sys_panic+" in panic_report(machine)
 
 
 def test_cores_tells_what_each_core_does(machine: Machine) -> None:
