@@ -271,3 +271,15 @@ def test_idle_cores_take_work(agent: Agent) -> None:
         pytest.fail("all of them run on one core")
     for victim in victims:
         victim.drop()
+
+
+def test_a_suspended_one_is_told_from_one_that_runs(agent: Agent, subject: States) -> None:
+    """Also by a core that was asked before, while it had no time, and answers that now."""
+    if agent.cores == 1:
+        return
+    one = subject("ready")
+    for _ in range(2):
+        assert not agent.settle(one.thread), "it runs, and its core has no time for lower threads"
+        assert agent.call("thread_suspend", one.thread) == 0
+        assert agent.settle(one.thread), "its core has time for all"
+        assert agent.call("thread_resume", one.thread) == 0

@@ -260,8 +260,12 @@ static bool is_at_rest(unsigned core)
     }
     one->question++;
     sys_signal(one->asked, 1);
-    sys_wait(one->answered, SETTLE_NS);
-    return one->answer == one->question;
+    while (one->answer != one->question) { /* an earlier question's answer may come only now */
+        if (sys_wait(one->answered, SETTLE_NS).value < 0) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* A look at a thread goes by its core's mail, after whatever was sent there before. */
