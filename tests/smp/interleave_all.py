@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The whole interleaving sweep: each instruction of each race. Takes hours; can be cut short.
 
-    python tests/smp/interleave_all.py [--kinds atomic,shared,private] [--only TEXT] [--out FILE]
+    python tests/smp/interleave_all.py [--kinds atomic,shared,private] [--sides caller,victim]
+                                       [--only PATTERN] [--out FILE]
 
 All races are played at their atomic instructions first, then at those that touch what is shared,
 then at the others (Kind); each with its caller's core frozen and with the victim's. Each result is
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import re
 import sys
 import time
 from collections import Counter
@@ -60,7 +62,8 @@ def main() -> int:
     """Play what is left to play."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kinds", default=",".join(Kind), help="of boundaries")
-    parser.add_argument("--only", default="", help="races whose name has this in it")
+    parser.add_argument("--sides", default=",".join(SIDES), help="whose core is frozen")
+    parser.add_argument("--only", default="", help="races in whose name this pattern is found")
     parser.add_argument("--out", type=Path, default=TOP / "build/interleaving.jsonl")
     options = parser.parse_args()
     rows = []
@@ -68,7 +71,9 @@ def main() -> int:
         rows = [json.loads(line) for line in options.out.read_text().splitlines()]
     done = {(row["kind"], row["race"], row["side"]) for row in rows}
     wanted = itertools.product(
-        map(Kind, options.kinds.split(",")), SIDES, [name for name in RACES if options.only in name]
+        map(Kind, options.kinds.split(",")),
+        options.sides.split(","),
+        [name for name in RACES if re.search(options.only, name)],
     )
     with Interleaver() as interleaver, options.out.open("a") as out:
         for kind, side, name in wanted:

@@ -335,9 +335,8 @@ class Interleaver:
                     continue
                 before = self.machine.gdb.registers(cpu)
                 at = self._run(cpu, stops - self.exits if begins else stops)
-                moved |= (
-                    self.machine.gdb.registers(cpu) != before
-                )  # or it spins, and is where it was
+                # One that spins is where it was; one that is back in its idle loop has worked.
+                moved |= at not in self.pauses or self.machine.gdb.registers(cpu) != before
                 if begins and at in (self.finished, self.idle):
                     busy = False
             if not moved:

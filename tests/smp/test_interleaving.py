@@ -100,16 +100,21 @@ def locks_that_do_not_lock(images: Images, function: str) -> list[PatchFault]:
 def test_a_check_split_from_its_act_is_found(
     name: str, unlocked: str, frozen: int, between: str
 ) -> None:
+    played: list[Boundary] = []
     with Interleaver(faults=partial(locks_that_do_not_lock, function=unlocked)) as planted:
 
         def near(path: list[Boundary]) -> list[Boundary]:
             names = [planted.images.name(one.address).partition("+")[0] for one in path]
             first = names.index(between)
-            return path[first - 1 : first + 60]
+            played[:] = path[first - 1 : first + 60]
+            return played
 
         report = planted.sweep(RACES[name], frozen, near)
     assert report.failures, "the planted race is not found"
     assert len(report.failures) < report.boundaries, "it shows between the check and the act only"
-    for before, boundary in itertools.pairwise(report.outcomes):
+    # What comes of a kernel that has gone wrong, a panic too, is chance; that it has, is not.
+    wrong = {boundary for boundary, _ in report.failures}
+    seen = {one: "wrong" if one in wrong else report.outcomes.get(one) for one in played}
+    for before, boundary in itertools.pairwise(played):
         if boundary.kind is Kind.PRIVATE:
-            assert report.outcomes[boundary] == report.outcomes[before], "nobody can tell, it says"
+            assert seen[boundary] == seen[before], "nobody can tell, it says"
