@@ -12,6 +12,7 @@ from onestack.machine import Machine
 ANSWER = r"(?m)^= ([^\r\n]*)[\r\n]"
 DONE = re.compile(r"done (-?\d+) (0x\w+)(?: w=(\S+) caps=(\S+) sum=(0x\w+))?")
 READY = "agent: ready"
+PATIENCE = 30.0  # seconds for an answer: who needs them hangs
 
 FOR_EVER = 2**64 - 1
 RIGHT_ALL = 0x01FFFFFF
@@ -85,7 +86,7 @@ class Agent:
     def ask(self, line: str) -> str:
         """Send a line; what is answered, without its mark. AgentError if that is an error."""
         self.machine.console.send_line(line)
-        self.machine.console.expect(ANSWER)
+        self.machine.console.expect(ANSWER, PATIENCE)
         answer = self.machine.console.match[1]
         if answer.startswith("error"):
             raise AgentError(f"{line}: {answer}")

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import pytest
 from abi import ERRORS, RIGHTS, SLOT, TYPES
@@ -19,6 +20,7 @@ INFO_FAULT, INFO_NOTIFIED = 1 << 24, 1 << 25
 WORKER = 150  # priority of workers: above the agent
 FOREVER = (1 << 64) - 1
 MS = 1_000_000
+SOON = 20_000 * MS  # for what must come: who needs so long has lost it
 PAGE = 0x1000
 
 # enum thread_state, kernel/obj/thread.h
@@ -53,6 +55,20 @@ def wait_done(agent: Agent, worker: int, tries: int = 200) -> Result:
             return result
         agent.start("sleep", MS)
     raise AssertionError(f"worker {worker} is still blocked")
+
+
+Attempt = TypeVar("Attempt")
+
+
+def in_time(attempt: Callable[[int], Attempt | None], limit: int = 20 * MS) -> Attempt:
+    """What an attempt comes to before its limit has passed; None: too late, and twice as much next.
+
+    The guest's time is the host's, and nobody knows how much of it passes between two lines.
+    """
+    while (result := attempt(limit)) is None:
+        limit *= 2
+        assert limit < SOON, "it is not the time"
+    return result
 
 
 def told(agent: Agent, worker: int) -> Result:

@@ -11,9 +11,9 @@ from agent import READY, Agent
 from agent_support import (
     ALL,
     INFO_FAULT,
-    MS,
     PAGE,
     READ,
+    SOON,
     UNCACHED,
     WRITE,
     E,
@@ -108,6 +108,7 @@ def test_registers_are_read_set_and_gone_on_with(agent: Agent, endpoint: int, bu
     third = done(agent.ipc("receive", endpoint, "timeout=0"))
     assert third.words[0] == 6
     assert done(agent.ipc("reply", 0, END)).value == 0
+    agent.settle(victim.thread)
     assert victim.info().state == "dead"
 
 
@@ -155,7 +156,7 @@ def test_without_anyone_to_ask_the_thread_ends(
     assert agent.call("space_watch", victim.space, notification, 0x10) == 0
     victim.start()
     assert victim.info().state == "dead"
-    ended = agent.sys("wait", notification, 1000 * MS)  # a moment later, on the victim's core
+    ended = agent.sys("wait", notification, SOON)  # a moment later, on the victim's core
     assert ended.second == 0x10, "its space with it"
     assert agent.call("thread_resume", victim.thread) == E["DEAD"]
 
@@ -198,6 +199,7 @@ def test_a_saved_fault_can_be_answered_later(agent: Agent, endpoint: int, build:
         again = done(agent.ipc("receive", endpoint, "timeout=0"))
         assert again.words[3] == CODE + 2
         assert done(agent.ipc("reply", 0, END)).value == 0
+        agent.settle(victims[i].thread)
         assert victims[i].info().state == "dead"
 
 
@@ -309,6 +311,7 @@ def test_a_pager_can_end_the_thread(agent: Agent, keep: Keep, build: Build) -> N
     victim.start(argument=0x70000)
     assert done(agent.ipc("receive", pager, "timeout=0")).value & INFO_FAULT
     assert done(agent.ipc("reply", 0, END)).value == 0
+    agent.settle(victim.thread)
     assert victim.info().state == "dead"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from agent import READY, Agent
-from agent_support import ALL, MS, E, R, T, done, find_grant, give, has_failed
+from agent_support import ALL, MS, SOON, E, R, T, done, find_grant, give, has_failed
 
 from onestack.inject import Nmi
 from onestack.machine import Machine
@@ -137,7 +137,7 @@ def test_a_line_s_interrupts_are_bits(
     for _ in range(3):
         assert agent.call("poll", notification) == E["AGAIN"]
         pit(2000)
-        assert agent.sys("wait", notification, 1000 * MS).second == 0x40
+        assert agent.sys("wait", notification, SOON).second == 0x40
         assert agent.sys("irq_ack", timer).second >= 1
         assert agent.sys("irq_ack", timer).second == 0
     assert agent.call("irq_bind", timer, 0, 0) == 0
@@ -187,14 +187,14 @@ def test_a_driver_that_dies_leaves_its_line_masked(
     there = give(agent, notification, twin)
     assert agent.call("irq_bind", theirs, there, 1, worker=twin.number) == 0
     pit(2000)
-    assert agent.sys("wait", notification, 1000 * MS).second == 1
+    assert agent.sys("wait", notification, SOON).second == 1
     assert agent.call("irq_ack", theirs, worker=twin.number) == 0
     agent.drop(twin.number)
     pit(2000)
     assert agent.call("wait", notification, 30 * MS) == E["TIMEOUT"]
     assert agent.call("irq_bind", timer, notification, 2) == 0, "and free for the next"
     pit(2000)
-    assert agent.sys("wait", notification, 1000 * MS).second == 2
+    assert agent.sys("wait", notification, SOON).second == 2
     assert agent.call("cap_delete", timer) == 0
 
 
@@ -221,8 +221,11 @@ def test_a_bound_notification_can_go_first(
     assert agent.call("irq_bind", timer, notification, 1) == 0
     assert agent.call("cap_delete", notification) == 0
     pit(100)
-    agent.start("sleep", 10 * MS)
-    assert agent.sys("irq_ack", timer).second == 1, "it came, and nobody was there"
+    for _ in range(200):  # the line's core may be another
+        agent.start("sleep", MS)
+        if came := agent.sys("irq_ack", timer).second:
+            break
+    assert came == 1, "and nobody was there"
 
 
 def test_external_nmis_with_their_count(
@@ -232,7 +235,9 @@ def test_external_nmis_with_their_count(
     assert agent.call("irq_bind", nmi, notification, 0x100) == 0
     for _ in range(5):
         Nmi(way="qmp").fire(machine)
-        agent.call("yield")
-    assert agent.sys("wait", notification, 1000 * MS).second == 0x100
+        # A core has taken it when it has had a thread: else two would be one.
+        for core in reversed(range(agent.cores)):
+            assert agent.call("thread_set_affinity", agent.thread, core) == 0
+    assert agent.sys("wait", notification, SOON).second == 0x100
     assert agent.sys("irq_ack", nmi).second == 5 * agent.cores, "each core gets each"
     done(agent.start("yield"))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 from agent import READY, Agent, Twin
 from agent_support import (
+    FOREVER,
     MS,
     PAGE,
     READ,
@@ -19,6 +20,7 @@ from agent_support import (
     done,
     give,
     has_failed,
+    in_time,
     spawn,
     told,
     wait_done,
@@ -147,7 +149,9 @@ def inherited(
             assert priorities == [170, 170]
             return twin, server, last
     assert options, "it has no timeout"
-    agent.drop(twin.number)
+    for number in (twin.number, server.number, last.number):
+        agent.drop(number)
+    del stage.players[-2:]
     return None
 
 
@@ -295,16 +299,22 @@ def test_who_drives_a_long_copy_inherits_from_the_other(
     twin = agent.twin(170, 170)
     there = give(agent, endpoint, twin)
     assert agent.ipc("receive", pager_endpoint, worker=pager.number) is None
-    time = f"timeout={400 * MS if end == 'timeout' else 2**64 - 1}"
-    if driver == "sender":
-        assert agent.ipc("receive", there, "size=99", time, worker=twin.number) is None
-        options = ("bytes=99", f"from={spot}")
-        assert agent.ipc("send", endpoint, *options, worker=low.number) is None
-    else:
-        assert agent.ipc("send", there, "bytes=99", time, worker=twin.number) is None
-        options = ("size=99", f"to={spot}")
-        assert agent.ipc("receive", endpoint, *options, worker=low.number) is None
-    assert done(agent.poll(pager.number)).value >= 0
+    drive, wait = ("send", "receive") if driver == "sender" else ("receive", "send")
+    size = {"send": "bytes=99", "receive": "size=99"}
+    options = (size[drive], f"{'from' if drive == 'send' else 'to'}={spot}")
+
+    def begun(limit: int) -> bool | None:
+        """Whether the page is asked for, or the high one's time was up before they met."""
+        agent.ipc(wait, there, size[wait], f"timeout={limit}", worker=twin.number)
+        assert agent.ipc(drive, endpoint, *options, worker=low.number) is None
+        if (asked := agent.poll(pager.number)) is not None:
+            return asked.value >= 0
+        assert wait_done(agent, twin.number).value == E["TIMEOUT"]
+        agent.call("thread_cancel", low.thread)
+        wait_done(agent, low.number)
+        return None
+
+    assert in_time(begun) if end == "timeout" else begun(FOREVER)
     if end != "timeout":
         assert [stage.priority(each) for each in (low, pager)] == [170, 170]
     if end == "page":

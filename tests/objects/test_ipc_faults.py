@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 from agent import READY, Agent, Twin
 from agent_support import (
+    FOREVER,
     INFO_FAULT,
     MS,
     PAGE,
@@ -21,6 +23,7 @@ from agent_support import (
     done,
     find_grant,
     give,
+    in_time,
     label,
     told,
     wait_done,
@@ -193,41 +196,60 @@ class Waiting:
     """A message of one page that waits for the page of one side. The second to come drives."""
 
     def __init__(
-        self, agent: Agent, endpoint: int, players: dict[str, int], *, how: str = "call"
-    ) -> None:
-        """`players`: the workers by side; `how` the sender sends."""
-        self.agent, self.endpoint, self.players, self.how = agent, endpoint, players, how
-        self.pager = agent.make("endpoint_create", agent.quota)
-        self.paged = agent.make("memory_create", agent.quota, PAGE, self.pager)
-
-    def begin(
         self,
+        agent: Agent,
+        endpoint: int,
+        players: dict[str, int],
+        *,
         driver: str,
         whose: str,
-        twin: Twin | None,
-        late: Sequence[str] = (),
-        limit: int = 30 * MS,
+        twin: Twin | None = None,
+        how: str = "call",
     ) -> None:
-        """Have both come; `late` are the sides whose calls have a timeout, `limit`."""
-        other = SIDES[1 - SIDES.index(driver)]
-        here = self.agent.space
-        for side in (other, driver):
-            k = self.players[side]
-            in_twin = twin is not None and k == twin.number
-            if side == whose:
-                space = twin.space if twin and in_twin else here
-                flags = READ | WRITE
-                mapped = self.agent.call("map", space, self.paged, SPOT_PAGED | flags, PAGE, 0)
-                assert mapped == 0
+        """`players`: the workers by side; `whose` page it is; `how` the sender sends."""
+        self.agent, self.players, self.twin, self.how = agent, players, twin, how
+        self.pager = agent.make("endpoint_create", agent.quota)
+        self.paged = agent.make("memory_create", agent.quota, PAGE, self.pager)
+        self.order = (SIDES[1 - SIDES.index(driver)], driver)
+        self.whose = whose
+        owner = self._twin_of(whose)
+        space = owner.space if owner else agent.space
+        assert agent.call("map", space, self.paged, SPOT_PAGED | READ | WRITE, PAGE, 0) == 0
+        self.there = {}
+        for side in SIDES:
+            owner = self._twin_of(side)
+            self.there[side] = give(agent, endpoint, owner) if owner else endpoint
+
+    def _twin_of(self, side: str) -> Twin | None:
+        return self.twin if self.twin and self.twin.number == self.players[side] else None
+
+    def begin(self, late: Sequence[str] = (), limit: int = FOREVER) -> bool:
+        """Have both come; `late` are the sides whose calls have a timeout, `limit`.
+
+        False: it was over before the page was asked for. Nobody waits any more then.
+        """
+        for side in self.order:
             options = [f"timeout={limit}"] if side in late else []
             options += ["bytes=99"] if side == "sender" else ["size=99"]
-            if side == whose:
+            if side == self.whose:
                 options.append(f"{'from' if side == 'sender' else 'to'}={SPOT_PAGED}")
             name = self.how if side == "sender" else "receive"
-            there = give(self.agent, self.endpoint, twin) if twin and in_twin else self.endpoint
-            assert self.agent.ipc(name, there, *options, worker=k) is None
+            result = self.agent.ipc(name, self.there[side], *options, worker=self.players[side])
+            assert result is None or side in late
         fault = done(self.agent.ipc("receive", self.pager, "timeout=0"))
-        assert fault.value & INFO_FAULT or late, "unless its time has passed already"
+        if fault.value >= 0:
+            assert fault.value & INFO_FAULT
+            return True
+        assert late, "nothing else ends it"
+        self._give_up()
+        return False
+
+    def _give_up(self) -> None:
+        for side, k in self.players.items():
+            twin = self._twin_of(side)
+            if self.agent.poll(k) is None:
+                self.agent.call("thread_cancel", twin.thread if twin else self.agent.threads[k])
+            wait_done(self.agent, k)
 
     def finish(self) -> None:
         for handle in (self.paged, self.pager):
@@ -258,9 +280,11 @@ def test_one_side_leaves_in_the_middle(
     stays = SIDES[1 - SIDES.index(leaver)]
     twin, survivor = agent.twin(150, 150), worker()
     players = {leaver: twin.number, stays: survivor}
-    waiting = Waiting(agent, endpoint, players, how=how)
-    limit = 30 * MS if leaves == "driver" else 500 * MS  # long enough for the driver to come
-    waiting.begin(driver, whose, twin, [leaver] if why == "timeout" else [], limit)
+    waiting = Waiting(agent, endpoint, players, driver=driver, whose=whose, twin=twin, how=how)
+    if why == "timeout":
+        in_time(lambda limit: waiting.begin([leaver], limit) or None)
+    else:
+        waiting.begin()
     if why == "cancel":
         assert agent.call("thread_cancel", twin.thread) == 0
         assert told(agent, twin.number).value == E["CANCELED"]
@@ -285,38 +309,56 @@ def test_one_side_leaves_in_the_middle(
 def test_a_page_in_time(agent: Agent, endpoint: int, worker: Worker, driver: str) -> None:
     """The page comes before the timeouts, which then end no later call."""
     players = {side: worker() for side in SIDES}
-    for whose in SIDES:
-        waiting = Waiting(agent, endpoint, players, how="send")
-        waiting.begin(driver, whose, None, SIDES, 1000 * MS)
+
+    def met(whose: str, limit: int) -> int | None:
+        """The limit, if both have met within it."""
+        waiting = Waiting(agent, endpoint, players, driver=driver, whose=whose, how="send")
         source = agent.make("memory_create", agent.quota, PAGE)
-        assert agent.call("memory_supply", waiting.paged, 0, source, 0) == 0
-        assert done(agent.ipc("reply", 0)).value == 0
-        assert done(agent.poll(players["sender"])).value == 0
-        assert done(agent.poll(players["receiver"])).value == 99
+        results = [E["TIMEOUT"]]
+        if waiting.begin(SIDES, limit):
+            assert agent.call("memory_supply", waiting.paged, 0, source, 0) == 0
+            agent.ipc("reply", 0)
+            results = [wait_done(agent, players[side]).value for side in SIDES]
+        assert agent.call("cap_delete", source) == 0
+        waiting.finish()
+        if E["TIMEOUT"] in results:
+            return None
+        assert results == [0, 99]
+        return limit
+
+    for whose in SIDES:
+        limit = in_time(partial(met, whose), 100 * MS)
         for k in players.values():
             assert agent.ipc("receive", endpoint, worker=k) is None
-        agent.start("sleep", 1020 * MS)
+        agent.start("sleep", limit + 20 * MS)
         for k in players.values():
             assert agent.poll(k) is None, "the timeout was the other call's"
             assert done(agent.ipc("send", endpoint)).value == 0
             assert done(agent.poll(k)).value == 0
-        assert agent.call("cap_delete", source) == 0
-        waiting.finish()
 
 
 def test_a_timeout_ends_with_a_failed_copy(agent: Agent, endpoint: int, worker: Worker) -> None:
     """The pager brings nothing: the call has ended, and its timeout with it."""
     players = {side: worker() for side in SIDES}
-    waiting = Waiting(agent, endpoint, players)
-    waiting.begin("sender", "receiver", None, ["sender"], 1000 * MS)
-    assert agent.call("cap_delete", waiting.paged) == 0
-    assert done(agent.ipc("reply", 0)).value == 0
-    for k in players.values():
-        assert done(agent.poll(k)).value == E["IPCFAULT"]
+
+    def failed(limit: int) -> int | None:
+        """The limit, if the pager has failed both within it."""
+        waiting = Waiting(agent, endpoint, players, driver="sender", whose="receiver")
+        begun = waiting.begin(["sender"], limit)
+        assert agent.call("cap_delete", waiting.paged) == 0
+        if begun:
+            agent.ipc("reply", 0)
+        results = [wait_done(agent, k).value for k in players.values()]
+        assert agent.call("cap_delete", waiting.pager) == 0
+        if not begun or E["TIMEOUT"] in results:
+            return None
+        assert results == [E["IPCFAULT"]] * 2
+        return limit
+
+    limit = in_time(failed, 100 * MS)
     assert agent.ipc("receive", endpoint, worker=players["sender"]) is None
-    agent.start("sleep", 1020 * MS)
+    agent.start("sleep", limit + 20 * MS)
     assert agent.poll(players["sender"]) is None
-    assert agent.call("cap_delete", waiting.pager) == 0
 
 
 @pytest.mark.parametrize("name", ["reply", "reply_receive"])
@@ -347,8 +389,8 @@ def test_a_stopped_driver_can_be_cancelled(
     """Its page has come, but it has not had its turn: it waits for nothing, in a long copy."""
     twin, survivor = agent.twin(150, 150), worker()
     players = {driver: twin.number, SIDES[1 - SIDES.index(driver)]: survivor}
-    waiting = Waiting(agent, endpoint, players)
-    waiting.begin(driver, driver, twin)
+    waiting = Waiting(agent, endpoint, players, driver=driver, whose=driver, twin=twin)
+    waiting.begin()
     assert agent.call("thread_suspend", twin.thread) == 0
     source = agent.make("memory_create", agent.quota, PAGE)
     assert agent.call("memory_supply", waiting.paged, 0, source, 0) == 0

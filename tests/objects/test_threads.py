@@ -13,6 +13,7 @@ from agent_support import (
     MS,
     PAGE,
     READ,
+    SOON,
     SPOT,
     E,
     Page,
@@ -86,8 +87,11 @@ def test_suspended_before_it_starts(agent: Agent, looper: Victim) -> None:
     agent.start("sleep", 10 * MS)
     assert looper.info().cpu_time == 0
     assert agent.call("thread_resume", looper.thread) == 0
-    agent.start("sleep", 10 * MS)
-    assert looper.info().cpu_time > 0
+    for _ in range(200):  # its core, another than ours, gets time from the host
+        agent.start("sleep", MS)
+        if looper.info().cpu_time > 0:
+            return
+    pytest.fail("it does not run")
 
 
 def test_suspended_while_it_waits(agent: Agent, notification: int) -> None:
@@ -133,6 +137,7 @@ def test_affinity(agent: Agent, looper: Victim) -> None:
 
 
 @ONE_CORE
+@pytest.mark.machine(icount=0)  # a host that stalls charges it to who has the turn
 def test_equals_take_turns(agent: Agent) -> None:
     victims = [Victim.build(agent, LOOP, slot, priority=50) for slot in (1, 2, 3)]
     for victim in victims:
@@ -177,7 +182,7 @@ def test_sleepers_wake_in_time_s_order(agent: Agent) -> None:
     due: dict[int, tuple[int, int]] = {}  # not before, not after: starting one takes a while
     for delay in (90 * MS, 30 * MS, 60 * MS):
         k, before = spawn(agent, 150)[0], agent.make("clock")
-        assert agent.start("sleep", delay, worker=k) is None
+        agent.start("sleep", delay, worker=k)
         due[k] = before + delay, agent.make("clock") + delay
     asleep = set(due)
     while asleep:
@@ -264,7 +269,7 @@ def test_one_ends_its_own_space(agent: Agent, notification: int, page: Page) -> 
     twin = agent.twin(150, 150)
     assert agent.call("space_watch", twin.space, notification, 2) == 0
     assert agent.start("space_end", 0, worker=twin.number) is None
-    assert agent.sys("wait", notification, 1000 * MS).second == 2
+    assert agent.sys("wait", notification, SOON).second == 2
     assert page.info(twin.thread).state == "dead"
     agent.drop(twin.number)
 
@@ -278,7 +283,7 @@ def test_one_revokes_what_it_stands_on(agent: Agent, notification: int) -> None:
     assert agent.call("poll", notification) == E["AGAIN"], "it has its own"
     assert agent.call("cap_revoke", own_thread, worker=twin.number) == 0
     assert agent.start("cap_delete", own_space, worker=twin.number) is None
-    assert agent.sys("wait", notification, 1000 * MS).second == 2
+    assert agent.sys("wait", notification, SOON).second == 2
     agent.drop(twin.number)
 
 
