@@ -18,7 +18,6 @@ FEW, MANY = 4, 16
 SLACK = 4  # instructions: a look more at a word that another core is to change
 
 
-@pytest.mark.timeout(300)
 def test_no_operation_grows_with_the_number_of_cores() -> None:
     found = growth(measure(FEW), measure(MANY))
     assert found.keys() == OPERATIONS.keys()

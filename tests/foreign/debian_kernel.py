@@ -27,7 +27,7 @@ class NotFetchedError(Exception):
 
 def _run(*command: str, cwd: Path | None = None) -> bytes:
     try:
-        done = subprocess.run(command, cwd=cwd, capture_output=True, check=False, timeout=100)
+        done = subprocess.run(command, cwd=cwd, capture_output=True, check=False)
     except (FileNotFoundError, subprocess.TimeoutExpired) as error:
         raise NotFetchedError(str(error)) from error
     if done.returncode:

@@ -28,14 +28,13 @@ def check(folder: Path, *defines: str) -> str:
     """What spin's exhaustive search says of the model with these macros."""
     shutil.copy(MODEL, folder)
     flags = [f"-D{define}" for define in defines]
-    subprocess.run(["spin", "-a", *flags, MODEL.name], cwd=folder, check=True, timeout=60)
+    subprocess.run(["spin", "-a", *flags, MODEL.name], cwd=folder, check=True)
     compiler = ["gcc", "-O1", "-w", "-DSAFETY", "-o", "pan", "pan.c"]
-    subprocess.run(compiler, cwd=folder, check=True, timeout=60)
+    subprocess.run(compiler, cwd=folder, check=True)
     done = subprocess.run(
         ["./pan", "-m100000"],
         cwd=folder,
         check=True,
-        timeout=60,
         capture_output=True,
         text=True,
     )

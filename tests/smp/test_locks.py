@@ -27,7 +27,6 @@ def planted(machine: Machine, images: Images, symbol: str, offset: int, code: by
         return machine.console.after
 
 
-@pytest.mark.timeout(200)
 @pytest.mark.machine(debug=True, cores=2, append="run=leak 2")
 def test_a_run_breaks_no_rule(machine: Machine, images: Images) -> None:
     """And what it was has been measured: the longest hold."""

@@ -72,7 +72,6 @@ def test_watchdog(machine: Machine, images: Images) -> None:
     assert said == 1
 
 
-@pytest.mark.timeout(200)
 @pytest.mark.machine(cores=4, append="watchdog=1000 run=leak 5")
 def test_the_watchdog_leaves_busy_and_idle_cores_alone(machine: Machine) -> None:
     machine.console.expect(r"leak: 5 rounds", 180.0)

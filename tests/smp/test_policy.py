@@ -8,7 +8,6 @@ import pytest
 from onestack.machine import Machine
 
 
-@pytest.mark.timeout(150)
 @pytest.mark.machine(cores=4, append="timeslice=5000 run=spread 4")
 def test_idle_cores_take_what_starts_and_what_waits_behind_an_equal(machine: Machine) -> None:
     for what, cores in (("started", 4), ("held", 1), ("let go", 4)):

@@ -18,7 +18,6 @@ def report(machine: Machine, seconds: float) -> tuple[int, ...]:
     return tuple(int(number) for number in machine.console.match.groups())
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.machine(append=f"run=leak {ROUNDS}")
 def test_every_object(machine: Machine) -> None:
     assert report(machine, 550.0) == (ROUNDS, 0, 0, 0)
@@ -37,7 +36,6 @@ def test_a_planted_leak_is_found(machine: Machine, images: Images, function: str
     assert free > 0
 
 
-@pytest.mark.timeout(200)
 @pytest.mark.machine(append="run=leak 30", cores=2)
 def test_every_object_on_two_cores(machine: Machine) -> None:
     """What waits for the other core to have looked (ADR 50) comes back, to the byte."""

@@ -70,7 +70,7 @@ class Runner:
         return answer
 
     def _last_words(self) -> str:
-        self._process.wait(timeout=10)
+        self._process.wait()
         self._errors.seek(0)
         return self._errors.read()
 
@@ -83,7 +83,7 @@ class Runner:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         self._process.stdout.close()
-        self._process.wait(timeout=10)
+        self._process.wait()
         self._errors.close()
 
 

@@ -73,7 +73,7 @@ def test_no_qemu_outlives_its_python(with_signal: signal.Signals) -> None:
         pid = int(python.stdout.readline())
         assert not gone(pid)
         python.send_signal(with_signal)
-        python.wait(10)
+        python.wait()
     assert wait_gone(pid)
 
 

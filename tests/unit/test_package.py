@@ -19,7 +19,7 @@ TOOLS = TOP / "tools"
 
 def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     words = [str(word) for word in command]
-    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False, timeout=100)
+    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
