@@ -21,6 +21,14 @@ def test_a_core_is_struck_while_others_work(path: str, cores: int) -> None:
         assert not result.failures, told(result, images_of())
 
 
+@pytest.mark.parametrize("path", ["irq-irq", "irq-kernel-2"])
+def test_others_that_come_by_are_not_taken_for_the_one_struck(path: str) -> None:
+    """These paths begin in handlers, to which others come all the time."""
+    [result] = sweep_all(path, ["nmi"], limit=PART, cores=4)
+    assert len(result.cells) >= PART - 2
+    assert not result.failures, told(result, images_of())
+
+
 @pytest.mark.parametrize("cores", [2, 4])
 def test_a_planted_fault_is_found_among_several_cores(cores: int) -> None:
     """The NMI's handler loses a register."""

@@ -35,6 +35,7 @@ DISK_SIZE = 1 << 30  # bytes; the sparse file in which snapshots are kept
 
 _libc = ctypes.CDLL(None, use_errno=True)  # loaded here: nothing to import between fork and exec
 PR_SET_PDEATHSIG = 1
+HLT = b"\xf4"
 
 
 class BootWay(enum.StrEnum):
@@ -359,10 +360,13 @@ class Machine:
         """Stop all CPUs where they are. Harmless if they stand still."""
         return self.gdb.interrupt()
 
-    def run_to(self, address: int, deadline: Deadline | float = 10.0) -> Stop:
-        """Run until some CPU is about to execute `address`. Others' breakpoints stop it too.
+    def run_to(
+        self, address: int, deadline: Deadline | float = 10.0, *, cpu: int | None = None
+    ) -> Stop:
+        """Run until some CPU is about to execute `address`, or with `cpu` until that one is.
 
-        A running machine is stopped for a moment to set the breakpoint.
+        Others' breakpoints stop it too. A running machine is stopped for a moment to set the
+        breakpoint.
         """
         if self.gdb.running:
             self.pause()
@@ -370,7 +374,7 @@ class Machine:
         self.gdb.set_breakpoint(address)
         try:
             self.resume()
-            return self.gdb.wait_stop(deadline, f"arrival at {address:#x}")
+            return self.wait_for(cpu, deadline, f"arrival at {address:#x}")
         except OnestackError:
             if self.alive and self.gdb.running:
                 self.pause()
@@ -378,6 +382,33 @@ class Machine:
         finally:
             if mine and self.alive and not self.gdb.running:
                 self.gdb.remove_breakpoint(address)
+
+    def wait_for(self, cpu: int | None, deadline: Deadline | float, what: str) -> Stop:
+        """Wait for a stop; with `cpu` for one of that CPU: others at a breakpoint go on by it."""
+        deadline = Deadline.of(deadline)
+        while True:
+            stop = self.gdb.wait_stop(deadline, what)
+            if cpu in (None, stop.cpu):
+                return stop
+            self.pass_by(stop.cpu)
+            self.gdb.cont()
+
+    def pass_by(self, cpu: int) -> None:
+        """Let a CPU execute the instruction with a breakpoint at which it stands, alone.
+
+        The step of a `hlt` has no end: it sleeps, and is stopped in its sleep.
+        """
+        gdb = self.gdb
+        at = gdb.registers(cpu).pc
+        if gdb.read(at, 1, cpu) != HLT:
+            gdb.step_over(cpu)
+            return
+        wanted = frozenset(gdb.breakpoints)
+        gdb.change_breakpoints(wanted - {at})
+        while gdb.registers(cpu).pc == at:
+            gdb.cont(cpu)
+            gdb.interrupt()
+        gdb.change_breakpoints(wanted)
 
     # ---- snapshots
 

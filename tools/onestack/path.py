@@ -13,11 +13,10 @@ from onestack.elf import Images
 from onestack.errors import OnestackError
 from onestack.gdbstub import Step, Watchpoint
 from onestack.inject import Injection
-from onestack.machine import Machine
+from onestack.machine import HLT, Machine
 from onestack.registers import Registers
 
 STEP_TIMEOUT = 10.0  # seconds
-HLT = b"\xf4"
 REP_WRITES = (b"\xa4", b"\xa5", b"\xaa", b"\xab")  # movs, stos
 SKIP_OVER = 16  # repetitions fewer than this are stepped
 FLAG_DF = 1 << 10
@@ -151,12 +150,12 @@ def begin(machine: Machine, images: Images, path: Path, handler: int | None = No
 
 
 def _go_by(machine: Machine, images: Images, path: Path, what: Injection, where: int) -> Registers:
-    """Make something pending; the machine must come to `where` next."""
+    """Make something pending; the path's CPU must come to `where` next."""
     gdb = machine.gdb
     gdb.change_breakpoints({where})
     what.fire(machine)
     gdb.cont()
-    gdb.wait_stop(STEP_TIMEOUT, f"the stimulus of path {path.name}")
+    machine.wait_for(path.cpu, STEP_TIMEOUT, f"the stimulus of path {path.name}")
     registers = gdb.registers(path.cpu)
     if registers.pc != where:
         there = images.name(registers.pc)

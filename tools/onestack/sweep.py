@@ -25,7 +25,6 @@ from onestack.machine import Machine, MachineSpec
 from onestack.oracle import SURVIVED, Oracle, Outcome, UserOracle, Verdict, View
 from onestack.patch import INT3, PatchFault
 from onestack.path import (
-    HLT,
     SKIP_OVER,
     Boundary,
     Marks,
@@ -145,8 +144,8 @@ class Sweeper:
         self._boot()
         for _ in range(1 + self.target.warm_up):
             if path.after:
-                self.machine.run_to(self.images.resolve(path.after), START_TIMEOUT)
-            self.machine.run_to(self._start, START_TIMEOUT)
+                self.machine.run_to(self.images.resolve(path.after), START_TIMEOUT, cpu=path.cpu)
+            self.machine.run_to(self._start, START_TIMEOUT, cpu=path.cpu)
         self._check_code()
         for fault in self.target.faults:
             fault.apply(self.machine, self.images, path.cpu)
@@ -269,24 +268,7 @@ class Sweeper:
             if stopped == cpu:
                 self._registers = gdb.registers(cpu)
                 return self._registers
-            self._pass(stopped)
-
-    def _pass(self, cpu: int) -> None:
-        """Another CPU came by a breakpoint: past it, alone.
-
-        The step of a `hlt` has no end: it sleeps, and is stopped in its sleep.
-        """
-        gdb = self.machine.gdb
-        at = gdb.registers(cpu).pc
-        if gdb.read(at, 1, cpu) != HLT:
-            gdb.step_over(cpu)
-            return
-        wanted = frozenset(gdb.breakpoints)
-        gdb.change_breakpoints(wanted - {at})
-        while gdb.registers(cpu).pc == at:
-            gdb.cont(cpu)
-            gdb.interrupt()
-        gdb.change_breakpoints(wanted)
+            self.machine.pass_by(stopped)
 
     def _wait(self) -> int:
         """Wait for a stop; the CPU that stopped. _HangError if there is none for too long."""
