@@ -3,19 +3,20 @@
 #include "kernel/obj/cap.h"
 #include "kernel/syscall.h"
 
-/* Argument 0, any capability that is not going. */
-static struct cap *argument(const struct thread *self)
+/* Argument 0, any capability that is not going. It may lose its rights any moment: they are read once. */
+static struct cap *argument(const struct thread *self, uint32_t *rights)
 {
     struct cap *cap = cap_lookup(self->space, ARG0(self));
 
-    return cap && cap->rights ? cap : NULL;
+    *rights = cap ? __atomic_load_n(&cap->rights, __ATOMIC_RELAXED) : 0;
+    return *rights ? cap : NULL;
 }
 
 /*
  * The table that something shall be put into: 0 = self's own; another one takes a right to it, and
  * the right to give the capability away.
  */
-static int64_t destination(const struct thread *self, const struct cap *cap, cap_t handle,
+static int64_t destination(const struct thread *self, uint32_t rights, cap_t handle,
                            struct space **space)
 {
     if (handle == 0) {
@@ -26,7 +27,7 @@ static int64_t destination(const struct thread *self, const struct cap *cap, cap
     if (!*space) {
         return cap_error(self->space, handle, OBJ_SPACE);
     }
-    return *space == self->space || cap->rights & RIGHT_GRANT ? E_OK : cap_refusal(cap);
+    return *space == self->space || rights & RIGHT_GRANT ? E_OK : E_RIGHTS;
 }
 
 /* The badge of a copy: its own to choose only if the original has none, and where it says nothing else. */
@@ -47,7 +48,8 @@ static int64_t choose_badge(const struct cap *cap, uint64_t wish, uint64_t *badg
 int64_t sys_cap_copy(struct core *core, struct thread *self)
 {
     cap_t handle = ARG0(self), copy;
-    struct cap *cap = argument(self);
+    uint32_t rights;
+    struct cap *cap = argument(self, &rights);
     struct space *space;
     uint64_t badge;
 
@@ -55,9 +57,9 @@ int64_t sys_cap_copy(struct core *core, struct thread *self)
     if (!cap) {
         return E_BADCAP;
     }
-    uint32_t rights = cap->rights & (uint32_t)ARG1(self);
-    int64_t error = destination(self, cap, ARG3(self), &space);
+    int64_t error = destination(self, rights, ARG3(self), &space);
 
+    rights &= (uint32_t)ARG1(self);
     if (!error) {
         error = rights ? choose_badge(cap, ARG2(self), &badge) : E_INVAL;
     }
@@ -73,14 +75,15 @@ int64_t sys_cap_copy(struct core *core, struct thread *self)
 int64_t sys_cap_move(struct core *core, struct thread *self)
 {
     cap_t handle = ARG0(self), moved;
-    struct cap *cap = argument(self);
+    uint32_t rights;
+    struct cap *cap = argument(self, &rights);
     struct space *space;
 
     (void)core;
     if (!cap) {
         return E_BADCAP;
     }
-    int64_t error = destination(self, cap, ARG1(self), &space);
+    int64_t error = destination(self, rights, ARG1(self), &space);
 
     if (!error) {
         error = cap_move(space, cap, handle, &moved);
@@ -93,13 +96,14 @@ int64_t sys_cap_move(struct core *core, struct thread *self)
 
 int64_t sys_cap_info(struct core *core, struct thread *self)
 {
-    const struct cap *cap = argument(self);
+    uint32_t rights;
+    const struct cap *cap = argument(self, &rights);
 
     (void)core;
     if (!cap) {
         return E_BADCAP;
     }
-    self->frame.rdx = cap->rights;
+    self->frame.rdx = rights;
     return cap->object->type;
 }
 
@@ -152,14 +156,14 @@ int64_t sys_cap_delete(struct core *core, struct thread *self)
 
 int64_t sys_cap_revoke(struct core *core, struct thread *self)
 {
-    const struct cap *cap = argument(self);
+    uint32_t rights;
 
     self->words[0] = ARG0(self);
-    if (!cap) {
+    if (!argument(self, &rights)) {
         return E_BADCAP;
     }
-    if (!(cap->rights & RIGHT_REVOKE)) {
-        return cap_refusal(cap);
+    if (!(rights & RIGHT_REVOKE)) {
+        return E_RIGHTS;
     }
     return work(core, self, revoke_step, revoke_continue);
 }

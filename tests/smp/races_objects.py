@@ -129,6 +129,17 @@ def copy_and_delete(s: Stage) -> Scene:
 
 
 @race()
+def info_and_delete(s: Stage) -> Scene:
+    bell = s.make("notification_create")
+
+    def judge() -> Mapping[str, object]:
+        result = s.agent.poll(s.a)
+        return {"rights": result.second if result and result.value >= 0 else None}
+
+    return s.scene(call(s.a, "cap_info", bell), call(s.b, "cap_delete", bell), judge)
+
+
+@race()
 def move_and_revoke(s: Stage) -> Scene:
     bell, twin = s.make("notification_create"), s.twin(CORE_C)
     derived = s.copy(bell)

@@ -47,6 +47,7 @@ def test_and_so_it_does_where_the_victim_lives(interleaver: Interleaver, name: s
 FOUND = [
     ("wait-and-signal", CORE_A, "wait"),
     ("saving-a-reply-and-cancel-of-the-caller-turned", CORE_C, "thread_leave_place"),
+    ("copy-and-delete", CORE_A, "sys_cap_copy"),
 ]
 
 
