@@ -61,8 +61,7 @@ static void send(struct core *core, struct thread *self)
     struct endpoint *endpoint = self->space->fault_endpoint;
 
     if ((!endpoint || !fault_send(core, self, endpoint)) && self->words[2]) {
-        object_end(self, &self->object);
-        reap(core, self, (int64_t)self->frame.rax);
+        thread_end_itself(core, self);
     }
 }
 

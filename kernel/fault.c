@@ -77,6 +77,7 @@ void fault_forget(struct thread *thread)
     if (thread->fault_memory) {
         object_unref(&thread->fault_memory->object);
         thread->fault_memory = NULL;
+        thread->slice_left = 0;
     }
 }
 
@@ -268,12 +269,6 @@ static bool to_endpoint(struct core *core, struct thread *self, unsigned vector,
     return fault_send(core, self, endpoint);
 }
 
-static void end(struct core *core, struct thread *self)
-{
-    object_end(self, &self->object);
-    reap(core, self, (int64_t)self->frame.rax);
-}
-
 void fault_user(struct core *core, struct thread *self, unsigned vector, uint64_t error,
                 uint64_t address)
 {
@@ -284,6 +279,6 @@ void fault_user(struct core *core, struct thread *self, unsigned vector, uint64_
         return;
     }
     if (!to_endpoint(core, self, vector, error, address)) {
-        end(core, self);
+        thread_end_itself(core, self);
     }
 }

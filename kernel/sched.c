@@ -5,6 +5,7 @@
 #include "kernel/arch/entry.h"
 #include "kernel/arch/fpu.h"
 #include "kernel/broken.h"
+#include "kernel/debug/panic.h"
 #include "kernel/lib/cache_line.h"
 #include "kernel/mail.h"
 #include "kernel/obj/object.h"
@@ -327,6 +328,7 @@ struct thread *sched_choose(struct core *core)
             sched_switch(core, self, next);
             self = next;
         }
+        KASSERT(!self->fault_memory); /* slice_left would be fault_page */
         core->slice_end = core->switched_in + (self->slice_left ? self->slice_left : timeslice);
         self->slice_left = 0;
     }

@@ -28,6 +28,29 @@ static unsigned pieces(unsigned class)
     return PAGE_SIZE >> (SMALLEST_SHIFT + class);
 }
 
+/*
+ * In debug builds a free piece holds this, all but its link, and must still hold it when it is taken
+ * again: somebody has used it after its end otherwise.
+ */
+#define POISON 0xd5
+
+static void poison(uint8_t *piece, unsigned class)
+{
+    if (CONFIG_DEBUG) {
+        memset(piece + 1, POISON, (64u << class) - 1);
+    }
+}
+
+static void check_poison(const uint8_t *piece, unsigned class)
+{
+    for (unsigned i = 1; CONFIG_DEBUG && i < 64u << class; i++) {
+        if (piece[i] != POISON) {
+            panic("%p of %u bytes was written to at %u after its end", (const void *)piece,
+                  64u << class, i);
+        }
+    }
+}
+
 /* A new frame with all pieces chained, the account's only one of its class with room; 0 = no memory. */
 static uint32_t slab_create(struct quota *quota, unsigned class)
 {
@@ -42,6 +65,7 @@ static uint32_t slab_create(struct quota *quota, unsigned class)
 
     for (unsigned i = 1; i <= pieces(class); i++) {
         *piece = (uint8_t)i;
+        poison(piece, class);
         piece += 64u << class;
     }
     frame->kind = FRAME_SLAB;
@@ -86,7 +110,11 @@ void *kmem_alloc(struct quota *quota, size_t size)
     void *piece = slab_take(quota, class);
 
     lock_release(&quota->slab_lock);
-    return piece == NULL ? NULL : memset(piece, 0, 64u << class);
+    if (piece == NULL) {
+        return NULL;
+    }
+    check_poison(piece, class);
+    return memset(piece, 0, 64u << class);
 }
 
 /* Is the piece in the chain of free ones? Only debug builds ask. */
@@ -125,6 +153,7 @@ void kmem_free(struct quota *quota, void *memory, size_t size)
     lock_acquire(&quota->slab_lock);
     KASSERT(
         !is_free(frame, (uint8_t *)memory - ((size_t)index << (SMALLEST_SHIFT + class)), index));
+    poison(memory, class);
     *(uint8_t *)memory = frame->first;
     frame->first = (uint8_t)index;
     if (frame->room++ == 0) {

@@ -41,6 +41,7 @@ struct memory {
     uint64_t freed;           /* when it has ended: so many bytes' frames have been given back */
     struct endpoint *pager;   /* PAGED: who is asked, or NULL; a reference is held */
     uint64_t pager_badge;     /* of the messages to it */
+    struct object *reap_next; /* object.h */
 };
 
 _Static_assert(sizeof(struct memory) <= 128, "slab size");

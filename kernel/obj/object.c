@@ -16,17 +16,19 @@
 
 #define TAKE_STEP 32
 
-/* Where the list runs through objects that end with their last capability: the tree is empty. */
+/* Where the list runs through objects that end with their last capability only: the tree is empty. */
 #define LINK_IN_TREE offsetof(struct object, caps)
 
 static const struct object_ops ops[OBJ_TYPE_COUNT] = {
-    [OBJ_THREAD] = {0 /* THREAD_MEMORY */, LINK_IN_TREE, thread_destroy, NULL},
+    [OBJ_THREAD] = {0 /* THREAD_MEMORY */, offsetof(struct thread, reap_next), thread_destroy,
+                    NULL},
     [OBJ_SPACE] = {sizeof(struct space), offsetof(struct space, reap_next), space_destroy, NULL},
     [OBJ_ENDPOINT] = {sizeof(struct endpoint), offsetof(struct endpoint, reap_next),
                       endpoint_destroy, NULL},
     [OBJ_NOTIFICATION] = {sizeof(struct notification), LINK_IN_TREE, notification_destroy, NULL},
     [OBJ_REPLY] = {sizeof(struct reply), LINK_IN_TREE, reply_destroy, NULL},
-    [OBJ_MEMORY] = {sizeof(struct memory), LINK_IN_TREE, memory_destroy, memory_free},
+    [OBJ_MEMORY] = {sizeof(struct memory), offsetof(struct memory, reap_next), memory_destroy,
+                    memory_free},
     [OBJ_IRQ] = {0, LINK_IN_TREE, NULL, NULL},     /* there is one, static */
     [OBJ_IOPORTS] = {0, LINK_IN_TREE, NULL, NULL}, /* there is one, static */
     [OBJ_QUOTA] = {sizeof(struct quota), LINK_IN_TREE, NULL, quota_free},
@@ -107,12 +109,14 @@ void object_end(struct thread *self, struct object *object)
     lock_acquire(&object->lock);
     bool ended = object->dying;
 
-    object->dying = true;
+    if (!ended) {
+        object_ref(object); /* the list's: once it is dying, others may take theirs away */
+        object->dying = true;
+    }
     lock_release(&object->lock);
     if (ended) {
         return;
     }
-    object_ref(object); /* the list's */
     *reap_link(object) = self->reap;
     self->reap = object;
 }

@@ -59,12 +59,13 @@ bool thread_enter(struct thread *thread, struct space *space)
         thread->cr3 = space->cr3;
         thread->caps = space->caps;
         object_ref(&space->object);
+        object_ref(&thread->object); /* the list's: its space may end it without a capability */
     }
     lock_release(&space->object.lock);
     return alive;
 }
 
-/* Was it the space's last? Its reference to the space is the caller's to give back. */
+/* Was it the space's last? Their references to each other are the caller's to give back. */
 static bool unlist(struct thread *thread, struct space *space)
 {
 
@@ -94,6 +95,7 @@ static void leave_space(struct thread *self, struct thread *thread)
         object_end(self, &space->object);
     }
     object_unref(&space->object);
+    object_unref(&thread->object);
 }
 
 void thread_give_up(struct thread *thread)
@@ -103,6 +105,7 @@ void thread_give_up(struct thread *thread)
     unlist(thread, space);
     object_unref(&space->object);
     object_unref(&thread->object);
+    object_unref(&thread->object); /* the capabilities', of which there are none */
 }
 
 void thread_set_entry(struct thread *thread, uint64_t rip, uint64_t rsp, uint64_t argument)
@@ -125,11 +128,13 @@ void thread_begin(struct core *core, struct thread *thread)
     }
 }
 
-/* A continuation: nobody answered its fault. */
-static void end_itself(struct core *core, struct thread *self)
+void thread_end_itself(struct core *core, struct thread *self)
 {
     object_end(self, &self->object);
-    reap(core, self, 0);
+    reap(core, self, (int64_t)self->frame.rax);
+    if (!(self->flags & THREAD_FLAG_ENDING) && !self->continuation) {
+        self->flags |= THREAD_FLAG_SUSPENDED; /* somebody else is ending it already */
+    }
 }
 
 void thread_end_when_run(struct core *core, struct thread *thread)
@@ -140,7 +145,7 @@ void thread_end_when_run(struct core *core, struct thread *thread)
     }
     fault_forget(thread);
     ipc_abandon(core, thread, E_DEAD);
-    thread->continuation = end_itself;
+    thread->continuation = thread_end_itself;
     thread->flags &= (uint16_t)~THREAD_FLAG_SUSPENDED;
     thread_wake(core, thread, 0);
 }

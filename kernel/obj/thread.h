@@ -114,10 +114,13 @@ struct thread {
     uint16_t target;     /* MOVING: the core */
     struct thread *group_next; /* wait_queue.h */
     struct object *reap;       /* objects that it has yet to destroy (object.h) */
+    struct object *reap_next;  /* when it is to be destroyed itself */
     struct memory
-        *fault_memory;   /* FAULTING, FAULTED: it misses a page of this, held by a reference; */
-    uint64_t fault_page; /* its offset, bit 0: to write. NULL: an exception, in words[0..2] */
-    uint64_t slice_left; /* TSC ticks of its time slice that it was preempted in, 0 = a new one */
+        *fault_memory;       /* FAULTING, FAULTED: it misses a page of this, held by a reference; */
+    union {                  /* one whose page is missed is not ready, and one that runs has 0 */
+        uint64_t fault_page; /* its offset, bit 0: to write. NULL: an exception, in words[0..2] */
+        uint64_t slice_left; /* TSC ticks of the slice that it was preempted in, 0 = a new one */
+    };
 };
 
 #define CORE_ANY 0xff
@@ -154,6 +157,8 @@ void thread_finish(struct core *core, struct thread *self);
  * one whose fault remains unanswered makes its access again if it missed a page, or else ends.
  */
 void thread_wait_failed(struct core *core, struct thread *thread, int64_t error);
+/* The running thread ends, and does not see user mode again. It may be a continuation. */
+void thread_end_itself(struct core *core, struct thread *self);
 /* The blocked thread ends, on its own core and at its own priority. It is out of all queues. */
 void thread_end_when_run(struct core *core, struct thread *thread);
 

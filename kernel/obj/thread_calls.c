@@ -137,6 +137,10 @@ int64_t sys_thread_end(struct core *core, struct thread *self)
     if (error) {
         return error;
     }
+    if (thread == self) {
+        thread_end_itself(core, self);
+        return BLOCKED;
+    }
     object_end(self, &thread->object);
     return reap(core, self, E_OK);
 }

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -52,6 +53,21 @@ def looper(agent: Agent, request: pytest.FixtureRequest) -> Iterator[Victim]:
     yield victim
     if not has_failed(request):
         victim.drop()
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
+def test_its_capabilities_outlive_it(agent: Agent, order: tuple[int, ...]) -> None:
+    """Two without a parent, one of them with a child: they are deleted when it has ended."""
+    free = agent.free()
+    first = agent.make("thread_create", agent.quota, agent.space, 50 << 8 | 50)
+    one, other = (agent.make("cap_copy", first, ALL, 0, 0) for _ in range(2))
+    left = [one, other, agent.make("cap_copy", one, ALL, 0, 0)]
+    assert agent.call("cap_delete", first) == 0
+    assert agent.call("thread_end", other) == 0
+    for index in order:
+        assert agent.call("thread_end", left[index]) == E["DEAD"]
+        assert agent.call("cap_delete", left[index]) == 0
+    assert agent.has_back(free)
 
 
 def test_life(agent: Agent, looper: Victim) -> None:

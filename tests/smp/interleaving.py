@@ -32,6 +32,7 @@ from onestack.patch import PatchFault
 
 TOP = Path(__file__).resolve().parents[2]
 KERNEL = TOP / "build/tcb-ist-release/kernel.elf"
+DEBUG_KERNEL = TOP / "build/tcb-ist-debug/kernel.elf"  # finds who uses what has been freed
 AGENT_CORE, CORE_A, CORE_B, CORE_C = range(4)
 MAX_PATH = 20000  # instructions of an operation
 USER_END = 1 << 47
@@ -110,10 +111,10 @@ class Report:
         return "\n".join(lines)
 
 
-def spec(cores: int = 4) -> MachineSpec:
+def spec(cores: int = 4, kernel: Path = KERNEL) -> MachineSpec:
     """The machine: one core for the agent, one each for A and B, the rest for partners."""
     return MachineSpec(
-        kernel=KERNEL,
+        kernel=kernel,
         initrd=TOP / "build/user/init.elf",
         append="run=agent",
         memory=48,
@@ -127,17 +128,21 @@ class Interleaver:
     """A machine in which races are played. Use it as a context manager."""
 
     def __init__(
-        self, cores: int = 4, faults: Callable[[Images], list[PatchFault]] | None = None
+        self,
+        cores: int = 4,
+        faults: Callable[[Images], list[PatchFault]] | None = None,
+        kernel: Path = KERNEL,
     ) -> None:
-        self.images = Images.load(KERNEL, TOP / "build/user/agent.elf")
+        self.images = Images.load(kernel, TOP / "build/user/agent.elf")
+        self.spec = spec(cores, kernel)
         self.cores = cores
         self._faults = faults
-        kernel = self.images.images[0]
+        image = self.images.images[0]
         resolve = self.images.resolve
         self.pauses = frozenset(
             instruction.address
-            for start, code in kernel.code()
-            for instruction in kernel.disassemble(start, start + len(code))
+            for start, code in image.code()
+            for instruction in image.disassemble(start, start + len(code))
             if instruction.mnemonic == "pause"
         )
         self.idle = resolve("idle_hlt")
@@ -149,7 +154,7 @@ class Interleaver:
 
     def __enter__(self) -> Interleaver:
         """Boot, and keep the state."""
-        self.machine = Machine(spec(self.cores))
+        self.machine = Machine(self.spec)
         try:
             self.machine.console.expect(READY, 60.0)
             self.machine.pause()

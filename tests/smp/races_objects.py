@@ -265,6 +265,32 @@ def end_of_a_space_and_of_its_thread(s: Stage) -> Scene:
 
 
 @race()
+def end_of_a_space_and_deletion_of_its_thread(s: Stage) -> Scene:
+    """The last capability for one that its space is just ending, or has just ended."""
+    victim = s.victim(LOOP, CORE_C)
+    return s.scene(
+        call(s.a, "space_end", victim.space), call(s.b, "cap_delete", victim.thread), dict
+    )
+
+
+@race()
+def end_of_oneself_and_deletion(s: Stage) -> Scene:
+    """A thread ends as its last capability goes."""
+    return s.scene(call(s.a, "thread_end", 0), call(s.b, "cap_delete", s.thread(s.a)), dict)
+
+
+@race()
+def end_and_deletion_of_a_thread(s: Stage) -> Scene:
+    victim = s.victim(LOOP, CORE_C)
+    mine = s.copy(victim.thread)
+    return s.scene(
+        call(s.a, "thread_end", mine),
+        call(s.b, "cap_revoke", victim.thread),
+        lambda: {"state": victim.info().state},
+    )
+
+
+@race()
 def end_of_a_space_and_map_into_it(s: Stage) -> Scene:
     victim = s.victim(LOOP, CORE_C)
     memory = s.make("memory_create", s.agent.quota, PAGE)

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 from boundaries import Boundary, Kind, representative
-from interleaving import CORE_A, CORE_C, Interleaver
+from interleaving import CORE_A, CORE_C, DEBUG_KERNEL, Interleaver
 from races import RACES
 
 from onestack.elf import Images
@@ -68,6 +68,33 @@ def test_what_was_wrong_once(
     report = interleaver.sweep(RACES[name], frozen, in_function)
     assert report.boundaries > report.unreached
     assert not report.failures, report.told(interleaver.images)
+
+
+# What has an end while somebody else uses it, and in which function it once was freed too early.
+LIFETIMES = [
+    ("end-of-a-space-and-deletion-of-its-thread", "thread_quit"),
+    ("end-of-oneself-and-deletion", "object_end"),
+]
+
+
+@pytest.fixture(scope="module")
+def debug_interleaver() -> Iterator[Interleaver]:
+    with Interleaver(kernel=DEBUG_KERNEL) as interleaver:
+        yield interleaver
+
+
+@pytest.mark.parametrize(("name", "function"), LIFETIMES)
+def test_nobody_uses_what_is_freed(
+    debug_interleaver: Interleaver, name: str, function: str
+) -> None:
+    """Freed memory is full of poison in a debug kernel."""
+    images = debug_interleaver.images
+    report = debug_interleaver.sweep(
+        RACES[name],
+        choose=lambda path: [b for b in path if images.name(b.address).startswith(f"{function}+")],
+    )
+    assert report.boundaries > report.unreached
+    assert not report.failures, report.told(images)
 
 
 def locks_that_do_not_lock(images: Images, function: str) -> list[PatchFault]:

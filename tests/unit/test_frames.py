@@ -96,6 +96,15 @@ int kmem_free_panics(struct quota *quota, void *memory, size_t size)
     kmem_free(quota, memory, size);
     return 0;
 }}
+int kmem_alloc_panics(struct quota *quota, size_t size);
+int kmem_alloc_panics(struct quota *quota, size_t size)
+{{
+    if (setjmp(bug)) {{
+        return 1;
+    }}
+    kmem_alloc(quota, size);
+    return 0;
+}}
 struct quota *account(int i);
 struct quota *account(int i) {{ return &accounts[i]; }}
 uint64_t used(int i);
@@ -117,6 +126,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     lib.kmem_free.argtypes = [pointer, pointer, size]
     lib.frame_free_panics.argtypes = lib.frame_free.argtypes
     lib.kmem_free_panics.argtypes = lib.kmem_free.argtypes
+    lib.kmem_alloc_panics.argtypes = lib.kmem_alloc.argtypes
     lib.mm_free_bytes.restype = lib.used.restype = u64
     return lib
 
@@ -275,3 +285,17 @@ def test_what_is_not_there_cannot_be_freed(kernel: ctypes.CDLL) -> None:
     other = kernel.kmem_alloc(mine, 64)
     kernel.kmem_free(mine, other, 64)
     assert kernel.kmem_free_panics(mine, other, 64), "twice (in debug builds)"
+
+
+@pytest.mark.parametrize("size", [64, 168, 2048])
+def test_use_after_the_end_is_found(kernel: ctypes.CDLL, size: int) -> None:
+    """In debug builds, when the piece is taken again."""
+    kernel.start(100 * PAGE, 0, 0)
+    mine = kernel.account(0)
+    kernel.kmem_alloc(mine, size)  # so that the slab stays
+    small = kernel.kmem_alloc(mine, size)
+    kernel.kmem_free(mine, small, size)
+    assert not kernel.kmem_alloc_panics(mine, size)
+    kernel.kmem_free(mine, small, size)
+    ctypes.memset(small + size - 8, 0, 1)
+    assert kernel.kmem_alloc_panics(mine, size)
