@@ -10,7 +10,9 @@ from agent_support import EXECUTE, PAGE, READ, SPOT, WRITE, Info, Page
 
 CODE, DATA = 0x10000, 0x20000  # in the new space
 UD2 = b"\x0f\x0b"
-LOOP = b"\xeb\xfe"
+# 1: mov $1024, %ecx; 2: loop 2b; pause; jmp 1b. Where cores run in turns, a pause ends a turn, and
+# costs QEMU as much as some hundred instructions.
+LOOP = b"\xb9\0\4\0\0\xe2\xfe\xf3\x90\xeb\xf5"
 LOAD = b"\x48\x8b\x06"  # mov (%rsi), %rax
 STORE = b"\x48\x89\x06"  # mov %rax, (%rsi)
 SYSCALL = b"\x0f\x05"

@@ -32,8 +32,20 @@ def toy_spec(**options: object) -> MachineSpec:
 VARIANT = {"entry": "tcb", "nmi": "ist", "debug": False, "toolchain": "gcc"}
 
 
+# Several cores in turns on one host thread. An idle guest waits in real time: else its clock would
+# jump to the next timeout whenever the harness thinks.
+IN_TURNS = {"icount": 0, "sleep": True}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Ours."""
+    parser.addoption(
+        "--icount", action="store_true", help="tests of several cores: under -icount, in turns"
+    )
+
+
 @pytest.fixture(scope="session")
-def guest_of() -> GuestOf:
+def guest_of(pytestconfig: pytest.Config) -> GuestOf:
     """Our kernel's variants: `machine(entry=, nmi=, debug=, toolchain=)`, and MachineSpec's."""
 
     def make(options: Mapping[str, Any]) -> Guest:
@@ -48,6 +60,8 @@ def guest_of() -> GuestOf:
         if options.get("boot") in (BootWay.ISO_BIOS, BootWay.ISO_UEFI):
             spec = {"cdrom": build / "onestack.iso"}
         spec |= {key: value for key, value in options.items() if key not in VARIANT}
+        if pytestconfig.getoption("--icount") and spec.get("cores", 1) > 1:
+            spec = IN_TURNS | spec
         ready = spec.pop("ready", "")
         return Guest(MachineSpec(**spec), (kernel, *(user or (init,))), ready)
 
@@ -59,7 +73,8 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
         "markers",
-        "cores(*counts): once on a machine with so many cores, for each of the numbers",
+        "cores(*counts, icount=()): once on a machine with so many cores, for each of the numbers; "
+        "and for those of icount with the cores in turns",
     )
 
 
@@ -70,14 +85,18 @@ def cores(request: pytest.FixtureRequest) -> int:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test marked `cores(1, 2)` becomes two."""
+    """A test marked `cores(1, 2)` becomes two, with `icount=(2,)` a third."""
     mark = metafunc.definition.get_closest_marker("cores")
     if mark is None:
         return
     metafunc.fixturenames.append("cores")
+    machine = pytest.mark.machine
     rounds = [
-        pytest.param(count, marks=pytest.mark.machine(cores=count), id=f"{count}-cores")
-        for count in mark.args
+        pytest.param(count, marks=machine(cores=count), id=f"{count}-cores") for count in mark.args
+    ]
+    rounds += [
+        pytest.param(count, marks=machine(cores=count, **IN_TURNS), id=f"{count}-cores-icount")
+        for count in mark.kwargs.get("icount", ())
     ]
     metafunc.parametrize("cores", rounds, indirect=True, scope="module")
 

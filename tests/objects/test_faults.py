@@ -178,6 +178,7 @@ def test_an_unanswered_fault_ends_the_thread(agent: Agent, build: Build, how: st
         assert done(agent.ipc("receive", own, worker=k)).value >= 0
         agent.drop(k)
     agent.call("yield")
+    agent.settle(victim.thread)  # ready to end, until it comes to run on its core
     assert victim.info().state == "dead"
     if how != "endpoint":
         assert agent.call("cap_delete", own) == 0

@@ -12,7 +12,7 @@ from agent_victim import CODE, DATA, LOOP, UD2, Victim
 
 pytestmark = [
     pytest.mark.machine(append="run=agent", ready=READY, shared=True),
-    pytest.mark.cores(1, 2, 4),
+    pytest.mark.cores(1, 2, 4, icount=(4,)),
 ]
 KINFO_CORE_HERE = 6
 BLOCKED = {
