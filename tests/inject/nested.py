@@ -22,7 +22,7 @@ from onestack.inject import Injector, MachineCheck, Nmi
 from onestack.machine import Machine
 from onestack.registers import FLAG_RF, GENERAL, Registers
 
-PATIENCE = 5.0  # seconds for what takes some hundred instructions
+PATIENCE = 20.0  # seconds for what takes some hundred instructions
 LONGEST = 1000  # instructions in a handler
 # Of C's instructions in a handler one in so many is struck; ONESTACK_NESTED_EVERY=1: all.
 EVERY = int(os.environ.get("ONESTACK_NESTED_EVERY", "6"))

@@ -112,11 +112,11 @@ def test_a_flood_of_nmis_prints_little(machine: Machine) -> None:
     for _ in range(1000):
         machine.qmp.execute("inject-nmi")
         console.drain()  # the socket takes some hundred bytes, then the kernel's are lost
-    console.expect(r"nmi: where each core was.*?nmi: end", 20.0)
-    assert "still here" in console.run("echo still here", PROMPT, 20.0)
+    console.expect(r"nmi: where each core was.*?nmi: end", 60.0)
+    assert "still here" in console.run("echo still here", PROMPT, 60.0)
     most = 2 + time.monotonic() - began  # guest's time is real time here
     assert console.text.count("nmi: where each core was") <= most
-    console.run("nmi quiet", PROMPT, 20.0)
+    console.run("nmi quiet", PROMPT, 60.0)
     reports = console.text.count("nmi: where each core was")
     machine.qmp.execute("inject-nmi")
     console.run("echo", PROMPT)

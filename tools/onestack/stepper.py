@@ -28,7 +28,7 @@ SHOWN = ("rip", *GENERAL, "eflags", "cs", "ss", "fs_base", "gs_base", "cr2", "cr
 STEP_MODE = Step.TAKE_ALL | Step.NO_TIMER
 HLT = b"\xf4"
 IDLE_STEPS = 3
-ARRIVAL = 1.0  # seconds for an event to arrive
+ARRIVAL = 5.0  # seconds for an event to arrive
 
 
 @dataclass(frozen=True)
