@@ -11,6 +11,7 @@ from agent import READY, Agent, Result
 from agent_support import ALL, MS, E, done, wait_done
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Flaky
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from onestack.machine import Machine
@@ -364,6 +365,7 @@ def run(machine: Machine, examples: int, *, phases: set[Phase]) -> None:
         stateful_step_count=60,
         deadline=None,
         phases=phases,
+        report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
     case().runTest()
@@ -382,6 +384,7 @@ def test_a_planted_fault_is_found(machine: Machine, monkeypatch: pytest.MonkeyPa
         thread.place = self
 
     monkeypatch.setattr(m.Place, "join", join_first)
-    with pytest.raises(AssertionError):
+    # Or, when what failed is played again, the guest is not as it was: that failure counts.
+    with pytest.raises((AssertionError, Flaky)):
         run(machine, 200, phases={Phase.generate})
     assert done(Agent(machine).start("yield")).value == 0

@@ -9,6 +9,7 @@ from agent import READY, Agent, Twin
 from agent_support import ALL, PAGE, READ, SPOT, WRITE, E, R, T, done
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Flaky
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from onestack.machine import Machine
@@ -311,6 +312,7 @@ def run(machine: Machine, examples: int, phases: set[Phase]) -> None:
         stateful_step_count=60,
         deadline=None,
         phases=phases,
+        report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
     try:
@@ -333,6 +335,7 @@ def test_a_planted_fault_is_found(machine: Machine, monkeypatch: pytest.MonkeyPa
         drop(self, cap)
 
     monkeypatch.setattr(m.Tables, "drop", drop_all)
-    with pytest.raises(AssertionError):
+    # Or, when what failed is played again, the guest is not as it was: that failure counts.
+    with pytest.raises((AssertionError, Flaky)):
         run(machine, 200, {Phase.generate})
     assert done(Agent(machine).start("yield")).value == 0
