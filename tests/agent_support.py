@@ -9,7 +9,9 @@ from typing import TypeVar
 
 import pytest
 from abi import ERRORS, RIGHTS, SLOT, TYPES
-from agent import Agent, Result, Twin
+from agent import PATIENCE, Agent, Result, Twin
+
+from onestack.deadline import Deadline
 
 E = ERRORS
 R = RIGHTS
@@ -47,14 +49,20 @@ def done(result: Result | None) -> Result:
     return result
 
 
-def wait_done(agent: Agent, worker: int, tries: int = 200) -> Result:
-    """The same, for one that other things than the agent's calls end, such as time."""
-    for _ in range(tries):
-        result = agent.poll(worker)
-        if result is not None:
-            return result
+def comes_about(agent: Agent, condition: Callable[[], bool]) -> bool:
+    """Whether something does, be it on another core and when the host gives that one time."""
+    deadline = Deadline(PATIENCE)
+    while not condition():
+        if deadline.expired:
+            return False
         agent.start("sleep", MS)
-    raise AssertionError(f"worker {worker} is still blocked")
+    return True
+
+
+def wait_done(agent: Agent, worker: int) -> Result:
+    """The same, for one that other things than the agent's calls end, such as time."""
+    assert comes_about(agent, lambda: agent.poll(worker) is not None), f"{worker} is still blocked"
+    return done(agent.poll(worker))
 
 
 Attempt = TypeVar("Attempt")

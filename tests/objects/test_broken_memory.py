@@ -10,7 +10,19 @@ from collections.abc import Callable, Iterator
 import pytest
 from abi import SYSCALLS
 from agent import READY, Agent
-from agent_support import INFO_FAULT, MS, PAGE, READ, SPOT, WRITE, E, done, has_failed, label
+from agent_support import (
+    INFO_FAULT,
+    MS,
+    PAGE,
+    READ,
+    SPOT,
+    WRITE,
+    E,
+    comes_about,
+    done,
+    has_failed,
+    label,
+)
 from agent_victim import LOOP, SYSCALL, Victim, load_number
 
 from onestack.elf import Images
@@ -30,6 +42,12 @@ LARGE = 512 * PAGE
 SLEEP = load_number(6, (1 << 62)) + load_number(0, SYSCALLS["sleep"].number) + SYSCALL + LOOP
 
 
+def begun(victim: Victim, code: bytes) -> bool:
+    """Whether it is where its code leaves it."""
+    info = victim.info()
+    return info.state == "sleeping" if code is SLEEP else info.cpu_time > 0
+
+
 @pytest.fixture
 def build(agent: Agent, endpoint: int, request: pytest.FixtureRequest) -> Iterator[Build]:
     """Victims below the agent that have begun; their faults come to `endpoint`, badges 100, 101."""
@@ -41,7 +59,7 @@ def build(agent: Agent, endpoint: int, request: pytest.FixtureRequest) -> Iterat
         victims.append(victim)
         assert agent.call("space_set_fault", victim.space, endpoint, badge) == 0
         assert agent.call("thread_start", victim.thread, 0x10000, 0x21000, 0) == 0
-        agent.start("sleep", MS)
+        assert comes_about(agent, lambda: begun(victim, code))
         return victim
 
     yield make
@@ -75,19 +93,24 @@ def strike(machine: Machine, address: int) -> None:
     machine.console.expect(rf"machine check, core 0 bank 1 status \S+ address {address:x} ")
 
 
-def messages(agent: Agent, endpoint: int) -> dict[int, tuple[int, ...]]:
-    """What has come by now: words by badge. All are let go on."""
-    found = {}
-    for _ in range(20):
+def messages(agent: Agent, endpoint: int, count: int = 0) -> dict[int, tuple[int, ...]]:
+    """Of so many that come: words by badge. All are let go on. And no more come soon."""
+    found: dict[int, tuple[int, ...]] = {}
+
+    def all_there() -> bool:
         fault = done(agent.ipc("receive", endpoint, "timeout=0"))
-        if fault.value == E["AGAIN"]:
-            agent.start("sleep", MS)  # another core may have to hear of it
-            continue
-        assert fault.value & INFO_FAULT
-        assert label(fault.value) == MACHINE_CHECK
-        assert fault.second not in found, "told twice"
-        found[fault.second] = fault.words
-        assert done(agent.ipc("reply", 0, "label=0")).value == 0
+        if fault.value != E["AGAIN"]:
+            assert fault.value & INFO_FAULT
+            assert label(fault.value) == MACHINE_CHECK
+            assert fault.second not in found, "told twice"
+            found[fault.second] = fault.words
+            assert done(agent.ipc("reply", 0, "label=0")).value == 0
+        return len(found) >= count
+
+    assert comes_about(agent, all_there)
+    for _ in range(20):
+        agent.start("sleep", MS)
+        all_there()
     return found
 
 
@@ -108,7 +131,7 @@ def test_another_process_hears(
     if code is SLEEP:
         assert messages(agent, endpoint) == {}
         assert agent.call("thread_cancel", victim.thread) == 0
-    said = messages(agent, endpoint)
+    said = messages(agent, endpoint, 1)
     assert {badge: words[:3] for badge, words in said.items()} == {
         100: (MC_STATUS, HERE + offset + 24, 0)
     }
@@ -130,7 +153,7 @@ def test_a_page_of_two_is_told_to_both(
     assert agent.call("map", victims[0].space, memory, 8 * HERE | READ, 4 * PAGE, 0) == 0
     strike(agent.machine, marked(agent, memory, 2 * PAGE))
     assert agent.call("thread_cancel", victims[1].thread) == 0
-    said = messages(agent, endpoint)
+    said = messages(agent, endpoint, 2)
     assert said.keys() == {100, 101}
     assert said[100][1] in (HERE + PAGE, 8 * HERE + 2 * PAGE)
     assert said[101][1] == HERE + (1 << 21) + PAGE

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from agent import READY, Agent
-from agent_support import ALL, MS, SOON, E, R, T, done, find_grant, give, has_failed
+from agent_support import ALL, MS, SOON, E, R, T, comes_about, done, find_grant, give, has_failed
 
 from onestack.inject import Nmi
 from onestack.machine import Machine
@@ -221,11 +221,7 @@ def test_a_bound_notification_can_go_first(
     assert agent.call("irq_bind", timer, notification, 1) == 0
     assert agent.call("cap_delete", notification) == 0
     pit(100)
-    for _ in range(200):  # the line's core may be another
-        agent.start("sleep", MS)
-        if came := agent.sys("irq_ack", timer).second:
-            break
-    assert came == 1, "and nobody was there"
+    assert comes_about(agent, lambda: agent.sys("irq_ack", timer).second == 1), "nobody was there"
 
 
 def test_external_nmis_with_their_count(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from agent import READY, Agent
-from agent_support import FOREVER, PAGE, E, Page, done, has_failed
+from agent_support import FOREVER, PAGE, E, Page, comes_about, done, has_failed
 from agent_victim import CODE, DATA, LOOP, UD2, Victim
 
 pytestmark = [
@@ -64,10 +64,7 @@ class Subject:
         assert agent.call("thread_start", self.thread, CODE, DATA + PAGE, DATA) == 0
         if "fault" in self.state:
             agent.start("sleep", 1000)  # it is below the agent
-            for _ in range(100):
-                if self.info() == "faulting":
-                    break
-                agent.start("sleep", 1_000_000)
+            assert comes_about(agent, lambda: self.info() == "faulting")
         if self.state == "faulted":
             assert done(agent.ipc("receive", self.endpoint, "timeout=0")).value >= 0
         elif self.state == "suspended":
