@@ -216,12 +216,18 @@ def unmap_page(stage: Stage) -> None:
     _mapped(stage, "unmap")
 
 
+@operation("unmap.everywhere")
+def unmap_everywhere(stage: Stage) -> None:
+    """The same after that thread has been on every core: no space forgets one."""
+    _mapped(stage, "unmap", stage.agent.cores)
+
+
 @operation("protect", there=True)
 def protect_page(stage: Stage) -> None:
     _mapped(stage, "protect")
 
 
-def _mapped(stage: Stage, counted: str) -> None:
+def _mapped(stage: Stage, counted: str, visits: int = 0) -> None:
     agent, at = stage.agent, DATA + 16 * PAGE
     calls = {"map": (at | READ | WRITE, PAGE, 0), "protect": (at, PAGE, READ), "unmap": (at, PAGE)}
     with (
@@ -229,6 +235,8 @@ def _mapped(stage: Stage, counted: str) -> None:
         stage.made("memory_create", agent.quota, PAGE) as memory,
     ):
         assert agent.call("thread_start", victim.thread, CODE, 0, 0) == 0
+        for core in (*range(visits), stage.core):
+            assert agent.call("thread_set_affinity", victim.thread, core) == 0
         for _ in range(ROUNDS):
             for name, arguments in calls.items():
                 whole = (victim.space, *((memory,) if name == "map" else ()), *arguments)

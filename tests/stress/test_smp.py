@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Many threads that call, signal, map, make and end each other on several cores: nothing is lost.
+"""Many threads that call, signal, map, make and end each other on several cores, in one space and
+in spaces of their own: nothing is lost.
 
 The long form is `scons soak` (soak.py).
 """
@@ -12,6 +13,7 @@ from onestack.elf import Images
 from onestack.machine import Machine
 from onestack.patch import PatchFault
 
+SPACES = r"stress: (\d+) spaces made and ended"
 DONE = r"stress: (\d+) operations done, (\d+) wrong, (\d+) sums differ, (-?\d+) bytes missing"
 OPERATIONS = 50_000
 SEED = 1
@@ -24,7 +26,9 @@ SECONDS = 100.0
 )
 @pytest.mark.machine(append=f"run=stress {OPERATIONS} {SEED}")
 def test_nothing_is_lost(machine: Machine, cores: int) -> None:
-    machine.console.expect(DONE, SECONDS)
+    machine.console.expect(SPACES, SECONDS)
+    assert int(machine.console.match[1]) >= 4 + OPERATIONS // 50_000  # main.c
+    machine.console.expect(DONE)
     done, wrong, differ, missing = map(int, machine.console.match.groups())
     assert done >= OPERATIONS
     assert (wrong, differ, missing) == (0, 0, 0), machine.console.text
@@ -45,8 +49,11 @@ def words_that_get_lost(images: Images) -> PatchFault:
 
 
 @pytest.mark.machine(append=f"run=stress {OPERATIONS} {SEED}", cores=2, paused=True)
-def test_a_planted_loss_is_found(machine: Machine, images: Images) -> None:
+@pytest.mark.parametrize("who", ["client", "landlord", "lodger"])
+def test_a_planted_loss_is_found(machine: Machine, images: Images, who: str) -> None:
+    """Within a space, and between two that come and go."""
     machine.run_to(images.resolve("kernel_main"))
     words_that_get_lost(images).apply(machine, images)
     machine.resume()
-    machine.console.expect(r"stress: \w+ \d+: a word of the answer: ", SECONDS)
+    what = "a call" if who == "landlord" else "the answer"
+    machine.console.expect(rf"stress: {who} \d+: a word of {what}: ", SECONDS)

@@ -12,13 +12,6 @@
 #define PAGES       6
 #define NEW_EVERY   8
 #define CHILD_STACK 4096
-#define REST_NS     20000000UL
-
-/* What these do stops other cores for a while: the callers are to have most of the time. */
-static void rest(struct actor *self)
-{
-    sys_sleep(stress_random(&self->seed) % REST_NS);
-}
 
 static volatile uint64_t *word_of(uint64_t base, unsigned page)
 {
@@ -82,7 +75,7 @@ void mapper(void *argument)
             sys_cap_delete(self->object);
             self->object = 0;
         }
-        rest(self);
+        stress_rest(self);
     }
     if (self->object != 0) {
         sys_cap_delete(self->object);
@@ -116,7 +109,7 @@ static cap_t start_child(struct actor *self, uint64_t core)
     struct thread_entry *entry = (struct thread_entry *)(child_stacks[self->number] + CHILD_STACK) -
                                  1;
     struct result result = sys_thread_create(own.quota, own.space,
-                                             PRIORITY(STRESS_PRIORITY, STRESS_PRIORITY));
+                                             PRIORITY(CHILD_PRIORITY, CHILD_PRIORITY));
     cap_t thread = result.second;
 
     *entry = (struct thread_entry){child, self};
@@ -142,7 +135,7 @@ static void meddle(struct actor *self, uint64_t random, cap_t thread)
         result = sys_thread_set_affinity(thread, random / 4 % stress_cores);
         break;
     case 2:
-        result = sys_thread_set_priority(thread, STRESS_PRIORITY - 1);
+        result = sys_thread_set_priority(thread, STRESS_PRIORITY);
         break;
     default:
         break;
@@ -173,7 +166,7 @@ void maker(void *argument)
         }
         stress_expect(self, "its deletion", (uint64_t)sys_cap_delete(thread).value, 0);
         self->operations++;
-        rest(self);
+        stress_rest(self);
     }
     self->ended = true;
 }
