@@ -210,10 +210,22 @@ class Interleaver:
 
     def _observe(self) -> Outcome:
         """Let everything come to rest; what both got, and what the judge sees."""
-        a, b = (self._result(self.agent.poll(job.worker)) for job in (self.scene.a, self.scene.b))
-        a = self._result(self.agent.poll(self.scene.a.worker))  # the other may have ended its wait
+        a, b = (self._result(self._poll(job)) for job in (self.scene.a, self.scene.b))
+        a = self._result(self._poll(self.scene.a))  # the other may have ended its wait
         seen = {"a": a, "b": b, **self.scene.judge()}
         return tuple(sorted(seen.items()))
+
+    def _poll(self, job: Job) -> Result | None:
+        """What a job has come to; None: it is blocked. How long one runs is the host's affair."""
+        result = self.agent.poll(job.worker)
+        for _ in range(TURNS):
+            if result is not None:
+                return result
+            at_rest = self.agent.settle(self.agent.threads[job.worker])
+            result = self.agent.poll(job.worker)
+            if at_rest:
+                return result
+        raise DeadlineError(f"{job.name} of worker {job.worker} neither ends nor waits")
 
     @staticmethod
     def _result(result: Result | None) -> object:
@@ -229,7 +241,7 @@ class Interleaver:
         for side in (first, "ab".replace(first, "")):
             self._release(*sides[side])
             self.machine.gdb.cont()
-            self.agent.poll(sides[side][0].worker)
+            self._poll(sides[side][0])
             self.machine.pause()
         self.machine.gdb.cont()
         return self._observe()
