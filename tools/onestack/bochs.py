@@ -252,6 +252,7 @@ class Bochs:
         except GuestError as error:
             if error.kind is not Failure.EXITED:
                 raise
+            self.watch.serve()  # its last words, if they have come together with its end: a panic's
             self.console.drain()
             return error.detail
         raise AssertionError("unreachable: that wait only ends by an exception")
