@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -217,6 +218,7 @@ def test_an_exit_that_faults_is_a_panic(
         spoil(bochs)
         bochs.command("d 1")
         bochs.resume()
+        time.sleep(1)  # so that its report and its end come at once, as on a busy host
         with pytest.raises(GuestError) as caught:
             bochs.wait_end(10)
     assert caught.value.kind is Failure.PANIC

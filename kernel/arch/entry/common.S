@@ -152,8 +152,24 @@ ENTRY trap_user
         jmp     ret_to_user
 END trap_user
 
+#ifndef THREADS_HAVE_STACKS
+/*
+ * From trap_nested: an exit has faulted, which none can (E9), with RSP in a TCB. Nothing tells the core, and
+ * to go on would push further and further down. Only a double fault has a stack of its own from here.
+ */
+ENTRY trap_off_stack
+        mov     %rsp, %rcx
+        movabs  $1 << 63, %rsp  /* not canonical: the push faults, and so does that fault */
+        push    %rcx
+END trap_off_stack
+#endif
+
 /* RSP = a frame on one of the core's stacks; r8 = CR2. IF stays 0 until the way back. */
 ENTRY trap_nested
+#ifndef THREADS_HAVE_STACKS
+        cmp     $CORE_AREA_BASE, %rsp
+        jb      trap_off_stack
+#endif
         CORE_BY_STACK %rdi
         VECTOR_STACK_TAKE %rdi
         mov     FRAME_VECTOR(%rsp), %esi

@@ -19,6 +19,9 @@
 /* The word of struct core that holds the end of the current thread's save area. */
 #define CURRENT_SLOT CORE_RSP0
 
+/* So an exception in ring 0 may find RSP in the direct map. */
+#define THREADS_HAVE_STACKS
+
 /* The stack that SYSCALL takes: the thread's. rdi = end of the save area. */
 .macro SYSCALL_STACK n
         lea     -THREAD_SAVE_END - STACK_RESERVED(%rdi), %rsp
