@@ -77,7 +77,7 @@ void fault_forget(struct thread *thread)
     if (thread->fault_memory) {
         object_unref(&thread->fault_memory->object);
         thread->fault_memory = NULL;
-        thread->slice_left = 0;
+        thread->slice_left = 0; /* where fault_page was */
     }
 }
 

@@ -115,7 +115,7 @@ def gone(pid: int) -> bool:
 
 
 def wait_gone(pid: int) -> bool:
-    """Whether a process has ended within a few seconds."""
+    """Whether a process ends soon."""
     deadline = Deadline(20.0)
     while not gone(pid) and not deadline.expired:
         time.sleep(0.01)

@@ -28,7 +28,7 @@ class NotFetchedError(Exception):
 def _run(*command: str, cwd: Path | None = None) -> bytes:
     try:
         done = subprocess.run(command, cwd=cwd, capture_output=True, check=False)
-    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
+    except FileNotFoundError as error:
         raise NotFetchedError(str(error)) from error
     if done.returncode:
         last = done.stderr.decode().strip().splitlines()[-1:]

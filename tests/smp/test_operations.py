@@ -270,10 +270,9 @@ def test_idle_cores_take_work(agent: Agent) -> None:
         victim.drop()
 
 
+@pytest.mark.cores(2, 4, icount=(4,))
 def test_a_suspended_one_is_told_from_one_that_runs(agent: Agent, subject: States) -> None:
     """Also by a core that was asked before, while it had no time, and answers that now."""
-    if agent.cores == 1:
-        return
     one = subject("ready")
     for _ in range(2):
         assert not agent.settle(one.thread), "it runs, and its core has no time for lower threads"

@@ -16,7 +16,7 @@ from onestack.elf import Images, disassemble
 from onestack.errors import DeadlineError, GuestError, OnestackError
 from onestack.gdbstub import Step
 from onestack.inject import MACHINE_CHECK, NMI, Injection
-from onestack.machine import Machine
+from onestack.machine import HLT, Machine
 from onestack.registers import GENERAL, Registers, name_in
 from onestack.symbolize import Symbolizer
 
@@ -26,7 +26,6 @@ MOST_STEPS = 20000  # to the next entry or exit
 SHOWN = ("rip", *GENERAL, "eflags", "cs", "ss", "fs_base", "gs_base", "cr2", "cr3")
 # With the virtual clock standing still: what is injected arrives, a timer's interrupt does not.
 STEP_MODE = Step.TAKE_ALL | Step.NO_TIMER
-HLT = b"\xf4"
 IDLE_STEPS = 3
 ARRIVAL = 5.0  # seconds for an event to arrive
 

@@ -154,8 +154,9 @@ END trap_user
 
 #ifndef THREADS_HAVE_STACKS
 /*
- * From trap_nested: an exit has faulted, which none can (E9), with RSP in a TCB. Nothing tells the core, and
- * to go on would push further and further down. Only a double fault has a stack of its own from here.
+ * From trap_nested, IF=0, NMI-safe: an exit has faulted, which none can (E9), and RSP is in a TCB. Nothing
+ * tells the core, and to go on would push further and further down. Ends in a double fault, which has a
+ * stack of its own; rcx = the frame.
  */
 ENTRY trap_off_stack
         mov     %rsp, %rcx
