@@ -12,24 +12,21 @@ import contextlib
 import hashlib
 import inspect
 import json
-import multiprocessing
-import os
-import signal
 import sys
-import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from multiprocessing.pool import Pool
+from functools import partial
 from pathlib import Path as FilePath
 from typing import Any
 
+from onestack.crew import Crew, LostError
 from onestack.errors import OnestackError, UsageError
 from onestack.events import Event
-from onestack.machine import check_qemu, die_with
+from onestack.machine import check_qemu
 from onestack.oracle import Outcome
-from onestack.path import Boundary, Context, Path, PathError, select
+from onestack.path import Boundary, Context, Path, select
 from onestack.results import merge
 from onestack.sweep import Cell, Sweeper, Target
 from onestack.symbolize import Symbolizer
@@ -231,6 +228,11 @@ class Campaign:
 
     # ---- the work
 
+    @property
+    def pids(self) -> list[int]:
+        """Of the worker processes that there are."""
+        return self._crew.pids
+
     def run(self, listener: Listener | None = None) -> list[PartResult]:
         """Do what is left; `listener` sees every new cell. The results, in the parts' order.
 
@@ -258,29 +260,23 @@ class _Crew:
     """Who does the work: this process, or several others. Begins when it is first needed."""
 
     def __init__(self, target: Target, parts: Sequence[Part], processes: int) -> None:
-        self._target, self._parts, self._processes = target, parts, processes
-        self._pool: Pool | None = None
+        self._make = partial(_Worker, target, list(parts))
+        self._others = Crew(self._make, processes) if processes > 1 else None
         self._single: _Worker | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def _map(self, name: str, tasks: Sequence[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
         """(number, what that method of a worker makes of it) of each task."""
-        if not tasks:
+        if self._others:
+            yield from self._others.map(name, tasks)
             return
-        if self._processes <= 1 or (len(tasks) == 1 and self._pool is None):
-            if self._single is None:
-                self._single = _Worker(Sweeper(self._target), self._parts)
-            for number, task in tasks:
-                yield number, getattr(self._single, name)(number, task)
-            return
-        if self._pool is None:
-            # The workers are killed at the end: what their machines leave behind lies in here.
-            self._folder = tempfile.TemporaryDirectory("", "onestack-", ignore_cleanup_errors=True)
-            context = multiprocessing.get_context("spawn")
-            arguments = (self._target, list(self._parts), os.getpid(), self._folder.name)
-            self._pool = context.Pool(self._processes, _start_worker, arguments)
-        named = [(name, number, task) for number, task in tasks]
-        yield from self._pool.imap_unordered(_work, named)
+        for number, task in tasks:
+            self._single = self._single or self._make()
+            yield number, getattr(self._single, name)(number, task)
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the others."""
+        return self._others.pids if self._others else []
 
     def record(self, paths: Sequence[Path]) -> Iterator[tuple[int, Recording | OnestackError]]:
         """Step each path; what it comes to, or why it cannot be stepped."""
@@ -288,21 +284,20 @@ class _Crew:
 
     def judge(self, tasks: Sequence[tuple[int, list[Boundary]]]) -> Iterator[tuple[int, Cell]]:
         """Play each boundary's round."""
-        if self._processes <= 1:  # one at a time, told as they come
+        if not self._others:  # one at a time, told as they come
             tasks = [(number, [boundary]) for number, part in tasks for boundary in part]
-        for number, cells in self._map("judge", tasks):
+        numbered = [(place, task) for place, task in enumerate(tasks)]
+        for place, made in self._map("judge", numbered):
+            number, boundaries = tasks[place]
+            lost = isinstance(made, LostError)
+            cells = [Cell(each, None, str(made)) for each in boundaries] if lost else made
             for cell in cells:
                 yield number, cell
 
     def close(self) -> None:
         """End machines and processes."""
-        if self._pool is not None:
-            self._pool.terminate()
-            self._pool.join()
-            self._pool = None
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        if self._others:
+            self._others.close()
         if self._single is not None:
             self._single.close()
             self._single = None
@@ -311,8 +306,8 @@ class _Crew:
 class _Worker:
     """A sweeper that opens parts as they are needed."""
 
-    def __init__(self, sweeper: Sweeper, parts: Sequence[Part]) -> None:
-        self._sweeper = sweeper
+    def __init__(self, target: Target, parts: Sequence[Part]) -> None:
+        self._sweeper = Sweeper(target)
         self._parts = parts
         self._open: int | None = None
 
@@ -330,8 +325,10 @@ class _Worker:
         said = self._sweeper.assumptions(visits)
         return Recording(tuple(select(visits)), count, tuple(said))
 
-    def judge(self, number: int, boundaries: Sequence[Boundary]) -> list[Cell]:
+    def judge(self, place: int, task: tuple[int, Sequence[Boundary]]) -> list[Cell]:
         """Play the rounds of boundaries of a part."""
+        del place
+        number, boundaries = task
         if self._open != number:
             part = self._parts[number]
             self._sweeper.open(part.path, part.event)
@@ -341,27 +338,6 @@ class _Worker:
     def close(self) -> None:
         """End the machine."""
         self._sweeper.close()
-
-
-_worker: _Worker | None = None
-
-
-def _start_worker(target: Target, parts: Sequence[Part], parent: int, folder: str) -> None:
-    """In a new process: die with the parent, leave Ctrl-C to it."""
-    global _worker  # noqa: PLW0603  (a pool has no other place for it)
-    die_with(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    tempfile.tempdir = folder
-    _worker = _Worker(Sweeper(target), parts)
-
-
-def _work(task: tuple[str, int, Any]) -> tuple[int, Any]:
-    name, number, what = task
-    assert _worker is not None
-    made = getattr(_worker, name)(number, what)
-    if isinstance(made, OnestackError):  # not all of them can be sent to another process
-        made = (UsageError if isinstance(made, UsageError) else PathError)(str(made))
-    return number, made
 
 
 def _callable_name(value: object) -> str:
