@@ -4,32 +4,35 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path as FilePath
 
 import pytest
-from toy_target import COPY, IRQ, NULL, PATHS, YIELD, target
+from toy_target import COPY, IRQ, NULL, PATHS, STACKS, YIELD, target
 
 from conftest import wait_gone
 from onestack.campaign import Campaign, Labels, Part, PartResult, write
 from onestack.elf import Images
 from onestack.errors import UsageError
 from onestack.events import Event, standard_events
+from onestack.inject import Irq
 from onestack.oracle import UserOracle, View
 from onestack.patch import PatchFault
 from onestack.path import Path, PathError, select
 from onestack.registers import Registers
-from onestack.sweep import Cell, Sweeper
+from onestack.sweep import REFERENCE_ROUNDS, Cell, Sweeper
 from onestack.symbolize import Symbolizer
 
 EVENTS = standard_events(breakpoint_at="nmi_nop")
 NMI = EVENTS["nmi"]
 CPU_TICKS = 24  # toy.S: in percpu
+TIMER_VECTOR = 0x20  # toy.S
 
 
 def sweep(path: Path, event: Event, *faults: PatchFault, limit: int = 0) -> PartResult:
@@ -219,11 +222,39 @@ def test_memory_that_varies_is_not_judged_and_named() -> None:
     assert "user_tls" not in said
 
 
+# up to the sti; both threads come by there, so `after` says whose entry is meant
+MASKED = Path("masked", "syscall_entry", ("syscall_entry+0x20",), after="user_null")
+
+
 def test_event_that_cannot_arrive_is_lost() -> None:
-    # up to the sti; both threads come by there, so `after` says whose entry is meant
-    masked = Path("masked", "syscall_entry", ("syscall_entry+0x20",), after="user_null")
-    result = sweep(masked, EVENTS["irq"])
+    result = sweep(MASKED, EVENTS["irq"])
     assert result.outcomes() == {"lost": len(result.cells)}
+
+
+@dataclass
+class Preempting(UserOracle):
+    """Before the path is recorded the timer strikes at its `after`: B comes to the start first."""
+
+    struck: bool = False
+
+    def stops(self, view: View) -> frozenset[int]:
+        here = view.machine.gdb.registers(view.path.cpu).pc
+        last = len(self._learned) == REFERENCE_ROUNDS and not self.struck
+        if last and here == self.images.resolve(MASKED.after):
+            Irq(TIMER_VECTOR).fire(view.machine)
+            self.struck = True
+        return super().stops(view)
+
+
+def test_another_thread_that_comes_to_the_start_does_not_begin_a_round(toy_images: Images) -> None:
+    with Sweeper(replace(target(), oracle=Preempting)) as sweeper:
+        sweeper.open(MASKED, EVENTS["irq"])
+        assert isinstance(sweeper.oracle, Preempting)
+        assert sweeper.oracle.struck
+        boundary = sweeper.record()[0]
+        users = toy_images.range_of(STACKS["user A"])
+        assert boundary.sp - 1 in users
+        assert sweeper.judge(boundary).outcome == "lost"
 
 
 def test_breakpoint_beside_a_nop_is_refused() -> None:
@@ -268,6 +299,23 @@ def test_processes_do_not_change_the_verdicts() -> None:
     alone = Campaign(target(), parts).run()
     together = Campaign(target(), parts, processes=2).run()
     assert [r.cells for r in alone] == [r.cells for r in together]
+
+
+def test_work_of_a_killed_worker_goes_to_another(capfd: pytest.CaptureFixture[str]) -> None:
+    parts = [Part(NULL, NMI), Part(IRQ, NMI)]
+    alone = Campaign(target(), parts).run()
+    campaign = Campaign(target(), parts, processes=2)
+    killed: list[int] = []
+
+    def kill_one(_part: Part, _cell: Cell) -> None:
+        if not killed:
+            killed.extend(campaign.pids[:1])
+            os.kill(killed[0], signal.SIGKILL)
+
+    together = campaign.run(kill_one)
+    assert [r.cells for r in alone] == [r.cells for r in together]
+    said = f"process {killed[0]}, was killed (SIGKILL): its work goes to another"
+    assert said in capfd.readouterr().err
 
 
 def test_stopped_campaign_goes_on_where_it_stopped(tmp_path: FilePath) -> None:

@@ -109,6 +109,7 @@ class Sweeper:
         self._start = 0
         self._ends: frozenset[int] = frozenset()
         self._gates: dict[int, int] = {}
+        self._begins: Marks | None = None  # the start's, of the thread whose path it is
         self._entry: int | None = None  # where the path's stimulus arrives
 
     def __enter__(self) -> Sweeper:
@@ -142,10 +143,7 @@ class Sweeper:
         self._start = self.images.resolve(path.start)
         self._ends = frozenset(self.images.resolve(end) for end in path.end)
         self._boot()
-        for _ in range(1 + self.target.warm_up):
-            if path.after:
-                self.machine.run_to(self.images.resolve(path.after), START_TIMEOUT, cpu=path.cpu)
-            self.machine.run_to(self._start, START_TIMEOUT, cpu=path.cpu)
+        self._warm_up()
         self._check_code()
         for fault in self.target.faults:
             fault.apply(self.machine, self.images, path.cpu)
@@ -164,6 +162,22 @@ class Sweeper:
             for _ in range(REFERENCE_ROUNDS):
                 self._undisturbed()
         self._opened = path
+
+    def _warm_up(self) -> None:
+        """Pass the path's start some times; notes how the visits of it look that begin a round.
+
+        With `after` another thread may come between there and the start: a timer's interrupt that
+        strikes at `after` is enough. So they go on until two visits running are alike.
+        """
+        path, seen = self.path, None
+        for passed in range(1 + self.target.warm_up + DETOURS):
+            if path.after:
+                self.machine.run_to(self.images.resolve(path.after), START_TIMEOUT, cpu=path.cpu)
+            self.machine.run_to(self._start, START_TIMEOUT, cpu=path.cpu)
+            before, seen = seen, Marks.of(self.machine.gdb.registers(path.cpu))
+            if passed >= self.target.warm_up and (seen == before or not path.after):
+                break
+        self._begins = seen
 
     def _find_gates(self) -> None:
         """The handlers that the event enters."""
@@ -319,13 +333,20 @@ class Sweeper:
             raise PathError(f"path {self.path.name}, undisturbed: {fault.detail}")
 
     def _to_start(self) -> Verdict | None:
-        """Run on to the path's start, unless the oracle finds a fault on the way."""
+        """Run on to the path's start, unless the oracle finds a fault on the way.
+
+        Not to another thread's visit of it (_warm_up): that is on another path.
+        """
         passed_after = not self.path.after
         after = self.images.resolve(self.path.after) if self.path.after else 0
-        while True:
+        strangers = 0
+        while strangers <= DETOURS:
             assert self._registers is not None
             if passed_after and self._registers.pc == self._start:
-                return None
+                if not self.path.after or Marks.of(self._registers) == self._begins:
+                    return None
+                passed_after = False
+                strangers += 1
             asked = self.oracle.stops(self._view)
             registers = self._go(asked | {self._start if passed_after else after})
             if registers.pc == after and not passed_after:
@@ -334,6 +355,7 @@ class Sweeper:
                 verdict = self.oracle.stop(self._view, registers)
                 if verdict is not None:
                     return verdict
+        raise PathError(f"path {self.path.name}: others come to its start, {strangers} times")
 
     def _reach(self, boundary: Boundary) -> None:
         """From the start to a boundary."""
