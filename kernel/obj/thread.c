@@ -152,12 +152,16 @@ void thread_end_when_run(struct core *core, struct thread *thread)
 
 void thread_wait_failed(struct core *core, struct thread *thread, int64_t error)
 {
+    bool in_fault = thread->state == THREAD_FAULTED || thread->state == THREAD_FAULTING;
+
     if (thread->core != core) {
-        thread->frame.rax = (uint64_t)error;
+        if (!in_fault) { /* else rax is the user's, or the number of a call that is made again */
+            thread->frame.rax = (uint64_t)error;
+        }
         mail_post(thread, MAIL_FAIL);
         return;
     }
-    if (thread->state != THREAD_FAULTED && thread->state != THREAD_FAULTING) {
+    if (!in_fault) {
         thread->flags &= (uint16_t) ~(THREAD_FLAG_CALL | THREAD_FLAG_REPLIES);
         thread_wake(core, thread, error);
     } else if (thread->fault_memory) {

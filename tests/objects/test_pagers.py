@@ -20,10 +20,13 @@ from agent_support import (
     WRITE,
     E,
     R,
+    comes_about,
     done,
     give,
     has_failed,
+    told,
 )
+from agent_victim import STORE, UD2, Victim, load_number
 
 pytestmark = pytest.mark.machine(append="run=agent", ready=READY, shared=True)
 
@@ -183,3 +186,42 @@ def test_who_may(agent: Agent, keep: Keep, pager: Pager) -> None:
     assert agent.peek(PAGED) == 1, "nothing is lost"
     assert pager.reclaim(0) == 0
     assert pager.reclaim(0) == E["INVAL"]
+
+
+def _missed_again(agent: Agent, pager: Pager) -> int:
+    """The next one's page, be it of another core and on its way."""
+    faults = []
+
+    def comes() -> bool:
+        faults.append(done(agent.ipc("receive", pager.endpoint, "timeout=0")))
+        return faults[-1].value != E["AGAIN"]
+
+    assert comes_about(agent, comes)
+    assert faults[-1].value & INFO_FAULT
+    return faults[-1].words[0] // PAGE
+
+
+@pytest.mark.cores(1, 2)
+def test_a_call_whose_page_was_not_answered_is_made_again(
+    agent: Agent, pager: Pager, worker: Worker
+) -> None:
+    k = worker()
+    assert agent.start("thread_info", 0, PAGED + 7 * PAGE, worker=k) is None
+    assert pager.missed() == 7
+    assert _missed_again(agent, pager) == 7  # the receive that finds it has let it down
+    assert pager.supply(7, 0) == 0
+    pager.resume()
+    assert told(agent, k).value == 0
+
+
+@pytest.mark.cores(1, 2)
+def test_an_access_whose_page_was_not_answered_finds_its_registers(
+    agent: Agent, pager: Pager
+) -> None:
+    victim = Victim.build(agent, load_number(0, 0x1234) + STORE + UD2, 1)
+    assert agent.call("map", victim.space, pager.paged, PAGED | READ | WRITE, SIZE, 0) == 0
+    victim.start(PAGED + 9 * PAGE)
+    assert pager.missed() == 9
+    assert _missed_again(agent, pager) == 9
+    assert victim.registers()["rax"] == 0x1234
+    victim.drop()
