@@ -51,7 +51,7 @@ static void arrive(struct core *core, struct thread *thread)
         return;
     }
     if (thread->space) {
-        __atomic_fetch_or(&thread->space->cores_loaded, 1ULL << core->id, __ATOMIC_ACQ_REL);
+        space_comes_to(thread->space, core);
     }
     core->arrived++;
     thread->state = THREAD_READY;
@@ -145,7 +145,7 @@ void mail_send(struct thread *thread, struct core *to)
     }
     thread->state = THREAD_MOVING;
     object_ref(&thread->object); /* once it is the other core's, that may end it */
-    __atomic_store_n(&thread->core, to, __ATOMIC_RELEASE);
+    thread_live_on(thread, to);
     mail_post(thread, MAIL_ARRIVE);
     object_unref(&thread->object);
 }

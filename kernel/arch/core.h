@@ -131,8 +131,9 @@ struct core {
         uint64_t grace_round;    /* bit n: core n's batch is here (grace.c) */
     } shared CACHE_ALIGNED;
     struct {
-        uint64_t cr3, address, pages; /* this core's request */
-        uint64_t waiting;             /* bit n: core n has not done it yet; each clears its own */
+        struct space *space; /* this core's request; NULL: of kernel addresses */
+        uint64_t address, pages;
+        uint64_t waiting; /* bit n: core n has not done it yet; each clears its own */
     } shootdown CACHE_ALIGNED;
 
     struct tss tss CACHE_ALIGNED;

@@ -84,13 +84,13 @@ extern struct page_table kernel_table;
 /* A new top for a space, charged to `quota`; 0 = no memory. */
 uint64_t page_root_create(struct quota *quota);
 /* Before a space's is freed: cores that still have it loaded, for idle perhaps, take the kernel's. */
-void page_root_leave(const struct space *space);
+void page_root_leave(struct space *space);
 
 /*
  * Forget translations of `pages` 4 KiB pages from `address` on, and of the tables on the way there.
- * `space` NULL: kernel addresses. The one place where other cores will be told to do the same.
+ * `space` NULL: kernel addresses. Other cores that may know them are told to do the same.
  */
-void tlb_invalidate(const struct space *space, uint64_t address, uint64_t pages);
+void tlb_invalidate(struct space *space, uint64_t address, uint64_t pages);
 /* From kintr_handler: other cores wait for this one to forget something. */
 void tlb_shootdown_event(struct core *core);
 

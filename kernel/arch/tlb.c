@@ -17,21 +17,35 @@
 /* For a request's `pages`: not translations, but the whole page table is going. */
 #define LEAVE_ROOT (~0ULL)
 
-/* On this core. `cr3` 0: kernel addresses, which all spaces have. */
-static void forget(uint64_t cr3, uint64_t address, uint64_t pages)
+/* On this core. No space: kernel addresses, which all spaces have. */
+static void forget(const struct space *space, uint64_t address, uint64_t pages)
 {
-    if (cr3 != 0 && read_cr3() != cr3) {
+    if (space && read_cr3() != space->cr3) {
         return; /* no PCID: loading CR3 forgot all of it */
     }
     if (pages == LEAVE_ROOT) {
         write_cr3(kernel_table.root);
-    } else if (cr3 != 0 && pages > INVLPG_MAX) {
-        write_cr3(cr3);
+    } else if (space && pages > INVLPG_MAX) {
+        write_cr3(space->cr3);
     } else {
         for (uint64_t i = 0; i < pages; i++) {
             cpu_invlpg(address + i * PAGE_SIZE);
         }
     }
+}
+
+/*
+ * No thread of the space lives here any more: this core gives up its table, if that is what idle still has
+ * loaded, and is not asked again. One that is on its way here counts before it comes, and then sets the bit
+ * behind this, on this core: so the bit cannot go while the table may be loaded.
+ */
+static void leave(struct core *core, struct space *space)
+{
+    if (!space || __atomic_load_n(&space->living[core->id], __ATOMIC_ACQUIRE)) {
+        return;
+    }
+    forget(space, 0, LEAVE_ROOT);
+    __atomic_fetch_and(&space->cores_loaded, ~(1ULL << core->id), __ATOMIC_ACQ_REL);
 }
 
 static void ask(const struct core *core, unsigned id)
@@ -50,10 +64,10 @@ static void ask(const struct core *core, unsigned id)
  * requests meanwhile, from its interrupt handler, which takes no lock (E6); so nobody waits in a ring.
  * A space's lock may be held: who waits for a lock has IF=1 too, and answers (lock_check.c).
  */
-static void shoot(struct core *core, uint64_t others, uint64_t cr3, uint64_t address,
+static void shoot(struct core *core, uint64_t others, struct space *space, uint64_t address,
                   uint64_t pages)
 {
-    core->shootdown.cr3 = cr3;
+    core->shootdown.space = space;
     core->shootdown.address = address;
     core->shootdown.pages = pages;
     __atomic_store_n(&core->shootdown.waiting, others, __ATOMIC_RELEASE);
@@ -78,33 +92,34 @@ void tlb_shootdown_event(struct core *core)
 
     __atomic_fetch_and(&core->shared.shootdown_from, ~(from & -from), __ATOMIC_ACQ_REL);
     core->flush_count++;
-    forget(other->shootdown.cr3, other->shootdown.address, other->shootdown.pages);
+    forget(other->shootdown.space, other->shootdown.address, other->shootdown.pages);
+    leave(core, other->shootdown.space);
     __atomic_fetch_and(&other->shootdown.waiting, ~(1ULL << core->id), __ATOMIC_ACQ_REL);
     if (from & (from - 1)) {
         lapic_send((uint8_t)core->shared.lapic_id, VECTOR_SHOOTDOWN);
     }
 }
 
-static void everywhere(const struct space *space, uint64_t cr3, uint64_t address, uint64_t pages)
+static void everywhere(struct space *space, uint64_t address, uint64_t pages)
 {
     struct core *core = core_here();
     uint64_t others = smp_online() & ~(1ULL << core->id);
 
-    if (space != NULL) {
+    if (space) {
         others &= __atomic_load_n(&space->cores_loaded, __ATOMIC_ACQUIRE);
     }
-    forget(cr3, address, pages);
+    forget(space, address, pages);
     if (others != 0) {
-        shoot(core, others, cr3, address, pages);
+        shoot(core, others, space, address, pages);
     }
 }
 
-void tlb_invalidate(const struct space *space, uint64_t address, uint64_t pages)
+void tlb_invalidate(struct space *space, uint64_t address, uint64_t pages)
 {
-    everywhere(space, space ? space->cr3 : 0, address, pages);
+    everywhere(space, address, pages);
 }
 
-void page_root_leave(const struct space *space)
+void page_root_leave(struct space *space)
 {
-    everywhere(space, space->cr3, 0, LEAVE_ROOT);
+    everywhere(space, 0, LEAVE_ROOT);
 }

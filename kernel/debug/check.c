@@ -3,6 +3,7 @@
 #include "kernel/arch/entry.h"
 #include "kernel/debug/lock_check.h"
 #include "kernel/debug/panic.h"
+#include "kernel/obj/space.h"
 
 #if CONFIG_DEBUG
 
@@ -13,6 +14,14 @@ static void check_canary(const struct thread *thread)
             panic("canary of thread %p overwritten: word %u is %lx", (const void *)thread, i,
                   thread->canary[i]);
         }
+    }
+}
+
+/* The thread that is to run must be one for whose pages this core is asked (arch/tlb.c). */
+static void check_space(const struct core *core, const struct space *space)
+{
+    if (space && (!space->living[core->id] || !(space->cores_loaded >> core->id & 1))) {
+        panic("space %p is loaded by a core that it does not know of", (const void *)space);
     }
 }
 
@@ -35,6 +44,7 @@ void debug_exit_check(void)
     if (no_thread.core || no_thread.flags || no_thread.next || no_thread.prev || no_thread.server) {
         panic("somebody has written to `no_thread`");
     }
+    check_space(core, entry_current(core)->space);
     lock_check_none(core);
 }
 

@@ -6,10 +6,10 @@
 #ifndef ONESTACK_OBJ_SPACE_H
 #define ONESTACK_OBJ_SPACE_H
 
+#include "kernel/arch/core.h"
 #include "kernel/lib/tree.h"
 #include "kernel/obj/object.h"
 
-struct core;
 struct endpoint;
 struct mapping;
 struct memory;
@@ -25,7 +25,7 @@ struct space {
     uint32_t cap_free;  /* first free slot, 0 = none (slot 0 is never used) */
 
     uint64_t cr3;           /* physical address of the PML4 */
-    uint64_t cores_loaded;  /* bit n: core n may hold translations (SMP shootdown) */
+    uint64_t cores_loaded;  /* bit n: core n may hold translations (arch/tlb.c) */
     struct tree mappings;   /* by address; they and the page tables are guarded by object.lock */
     struct thread *threads; /* list through thread.space_next */
     uint32_t thread_count;
@@ -36,12 +36,13 @@ struct space {
     struct notification *watcher;           /* signalled when it ends, */
     uint64_t watch_bits;                    /* with these bits */
     struct object *reap_next;               /* object.h */
-    uint32_t cap_used;    /* slots that are not free, those that wait for it included */
-    uint32_t cap_cursor;  /* cap_table_empty(): slots below it are done */
-    struct lock cap_lock; /* guards cap_free, cap_used and growing */
+    uint32_t cap_used;          /* slots that are not free, those that wait for it included */
+    uint32_t cap_cursor;        /* cap_table_empty(): slots below it are done */
+    struct lock cap_lock;       /* guards cap_free, cap_used and growing */
+    uint32_t living[MAX_CORES]; /* how many of its threads have that core as their `core` */
 };
 
-_Static_assert(sizeof(struct space) <= 256, "slab size");
+_Static_assert(sizeof(struct space) <= 512, "slab size");
 
 /* A space without anything in it; NULL = no memory. */
 struct space *space_new(struct quota *quota, struct quota *account);
@@ -54,6 +55,15 @@ void space_give_up(struct space *space);
  */
 #define CAPS_PER_PAGE 64
 bool space_grow_caps(struct space *space);
+
+/*
+ * A thread of it comes to run on `core`, which calls this, and counts in `living` already: the core is
+ * asked to forget its pages until none lives there any more.
+ */
+static inline void space_comes_to(struct space *space, const struct core *core)
+{
+    __atomic_fetch_or(&space->cores_loaded, 1ULL << core->id, __ATOMIC_ACQ_REL);
+}
 
 /* Map without system call, for the boot loader: all frames must be there. E_OK or an error. */
 int64_t space_map(struct space *space, struct cap *cap, uint64_t address, uint64_t bytes,

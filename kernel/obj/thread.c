@@ -42,6 +42,21 @@ struct thread *thread_new(struct quota *quota, struct core *core, uint8_t priori
     return thread;
 }
 
+/* One more of the space's threads has that core, or one less. */
+static void count_living(struct space *space, const struct core *core, int32_t more)
+{
+    __atomic_fetch_add(&space->living[core->id], (uint32_t)more, __ATOMIC_ACQ_REL);
+}
+
+void thread_live_on(struct thread *thread, struct core *core)
+{
+    if (thread->space) {
+        count_living(thread->space, core, 1); /* before it can be there (arch/tlb.c) */
+        count_living(thread->space, thread->core, -1);
+    }
+    __atomic_store_n(&thread->core, core, __ATOMIC_RELEASE);
+}
+
 bool thread_enter(struct thread *thread, struct space *space)
 {
     lock_acquire(&space->object.lock);
@@ -55,6 +70,7 @@ bool thread_enter(struct thread *thread, struct space *space)
         }
         space->threads = thread;
         space->thread_count++;
+        count_living(space, thread->core, 1);
         thread->space = space;
         thread->cr3 = space->cr3;
         thread->caps = space->caps;
@@ -80,6 +96,7 @@ static bool unlist(struct thread *thread, struct space *space)
     }
     bool last = --space->thread_count == 0;
 
+    count_living(space, thread->core, -1);
     thread->space = NULL;
     thread->cr3 = 0; /* whatever is loaded will do: it never runs in user mode again */
     lock_release(&space->object.lock);
@@ -119,7 +136,7 @@ void thread_begin(struct core *core, struct thread *thread)
 {
     struct core *idle = thread->core_wish == CORE_ANY ? sched_idle_core(core) : NULL;
 
-    __atomic_fetch_or(&thread->space->cores_loaded, 1ULL << core->id, __ATOMIC_ACQ_REL);
+    space_comes_to(thread->space, core);
     thread->state = THREAD_READY;
     if (idle) {
         mail_send(thread, idle);

@@ -141,6 +141,8 @@ bool thread_enter(struct thread *thread, struct space *space);
 void thread_give_up(struct thread *thread);
 /* Where it begins; `rip` has been checked (E9). */
 void thread_set_entry(struct thread *thread, uint64_t rip, uint64_t rsp, uint64_t argument);
+/* That core has it from now on; mail is to bring it there, if it has begun. */
+void thread_live_on(struct thread *thread, struct core *core);
 /* It is ready from now on. */
 void thread_begin(struct core *core, struct thread *thread);
 

@@ -187,7 +187,7 @@ int64_t sys_thread_set_affinity(struct core *core, struct thread *self)
         sched_dequeue(core, thread);
         mail_send(thread, core_at((unsigned)id));
     } else if (thread->state == THREAD_INACTIVE) {
-        thread->core = core_at((unsigned)id);
+        thread_live_on(thread, core_at((unsigned)id));
         thread->flags &= (uint16_t)~THREAD_FLAG_AWAY;
     }
     return E_OK;

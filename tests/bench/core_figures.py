@@ -45,7 +45,6 @@ WINDOW = "capabilities lie in a window of kernel addresses, which every core may
 GROWS = {
     "space.delete": (WINDOW, 40),
     "space.end": (f"{WINDOW}: its table, and a page that was used", 90),
-    "unmap.everywhere": ("a space forgets no core that it has been on: each is asked", 40),
     "quota.info": ("an account is exact, and any core may still keep something of it", 15),
     "fault.handler": (
         "a step of 7 in the tree of mappings: the agent has a stack for each core",
