@@ -218,7 +218,7 @@ def unmap_page(stage: Stage) -> None:
 
 @operation("unmap.everywhere")
 def unmap_everywhere(stage: Stage) -> None:
-    """The same after that thread has been on every core and left: `protect` has asked them, once."""
+    """The same after that thread has been on every core and left: `protect` asked them, once."""
     _mapped(stage, "unmap", stage.agent.cores)
 
 

@@ -236,7 +236,8 @@ class Waiting:
             name = self.how if side == "sender" else "receive"
             result = self.agent.ipc(name, self.there[side], *options, worker=self.players[side])
             if result is not None and side not in late:  # the other's time was over in the copy
-                assert late and result.value == E["CANCELED"]
+                assert late
+                assert result.value == E["CANCELED"]
         fault = done(self.agent.ipc("receive", self.pager, "timeout=0"))
         if fault.value >= 0:
             assert fault.value & INFO_FAULT
