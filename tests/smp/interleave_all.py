@@ -2,11 +2,12 @@
 """The whole interleaving sweep: each instruction of each race. Takes hours; can be cut short.
 
     python tests/smp/interleave_all.py [--kinds atomic,shared,private] [--sides caller,victim]
-                                       [--only PATTERN] [--out FILE]
+                                       [--only PATTERN] [--part K/N] [--out FILE]
 
 All races are played at their atomic instructions first, then at those that touch what is shared,
 then at the others (Kind); each with its caller's core frozen and with the victim's. Each result is
 a line of JSON in FILE (build/interleaving.jsonl) as soon as there is one, and is not made again.
+`--part 1/2` plays every second race, from the first on, for one of two processes with a FILE each.
 Ends with 1 if any outcome was wrong.
 """
 
@@ -58,12 +59,21 @@ def failures(report: Report, interleaver: Interleaver) -> list[dict[str, str]]:
     ]
 
 
+def part(text: str) -> slice:
+    """K/N, 1 <= K <= N: every Nth, from the Kth on."""
+    first, number = map(int, text.split("/"))
+    if not 1 <= first <= number:
+        raise ValueError(text)
+    return slice(first - 1, None, number)
+
+
 def main() -> int:
     """Play what is left to play."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kinds", default=",".join(Kind), help="of boundaries")
     parser.add_argument("--sides", default=",".join(SIDES), help="whose core is frozen")
     parser.add_argument("--only", default="", help="races in whose name this pattern is found")
+    parser.add_argument("--part", type=part, default=part("1/1"), help="K/N of these, 1/1 is all")
     parser.add_argument("--out", type=Path, default=TOP / "build/interleaving.jsonl")
     options = parser.parse_args()
     rows = []
@@ -73,7 +83,7 @@ def main() -> int:
     wanted = itertools.product(
         map(Kind, options.kinds.split(",")),
         options.sides.split(","),
-        [name for name in RACES if re.search(options.only, name)],
+        [name for name in RACES if re.search(options.only, name)][options.part],
     )
     with Interleaver() as interleaver, options.out.open("a") as out:
         for kind, side, name in wanted:
