@@ -24,9 +24,9 @@ from onestack.events import Event, standard_events
 from onestack.inject import Irq
 from onestack.oracle import UserOracle, View
 from onestack.patch import PatchFault
-from onestack.path import Path, PathError, select
+from onestack.path import Boundary, Marks, Path, PathError, select
 from onestack.registers import Registers
-from onestack.sweep import REFERENCE_ROUNDS, Cell, Sweeper
+from onestack.sweep import REFERENCE_ROUNDS, Cell, Sweeper, UnreachedError
 from onestack.symbolize import Symbolizer
 
 EVENTS = standard_events(breakpoint_at="nmi_nop")
@@ -197,8 +197,29 @@ def test_a_boundary_that_no_round_comes_to_is_not_judged() -> None:
         boundary = sweeper.record()[3]
         cell = sweeper.judge(replace(boundary, hit=boundary.hit + 40))
         assert cell.outcome is None
-        assert cell.detail  # why
+        assert cell.detail.startswith("visit 41 of it did not come in 17 rounds and one in steps")
         assert sweeper.judge(boundary).outcome is not None  # and it goes on with the next
+
+
+def test_a_visit_that_rounds_do_not_bring_is_come_to_by_steps(
+    monkeypatch: pytest.MonkeyPatch, toy_images: Images
+) -> None:
+    """As when it was recorded; the event strikes there, and is judged as ever."""
+
+    def detour(_sweeper: Sweeper, _boundary: Boundary) -> None:
+        raise UnreachedError("the path went another way")
+
+    monkeypatch.setattr(Sweeper, "_reach", detour)
+    monkeypatch.setattr("onestack.sweep.DETOURS", 1)
+    with Sweeper(target()) as sweeper:
+        sweeper.open(COPY, NMI)
+        for boundary in select(sweeper.record()):
+            assert sweeper.judge(boundary).outcome is not None
+            before = sweeper._view.before
+            assert before is not None
+            assert Marks.of(before) == boundary.marks
+            if toy_images.name(boundary.address) == "copy_bytes":
+                assert before["rcx"] == 1001 - boundary.hit
 
 
 class Ticking(UserOracle):

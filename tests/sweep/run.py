@@ -173,14 +173,16 @@ class Sweep:
         count = sum(len(result.cells) for result in results)
         good = sum(result.outcomes().get(Outcome.SURVIVED, 0) for result in results)
         what = ", ".join(stage.events)
-        print(f"{stage.title}, {what}: {count:,} of {total:,} boundaries struck, {good:,} survived")
+        told = f"{count:,} of {total:,} boundaries struck, {good:,} survived"
+        missing = sum(len(result.unreached) for result in results)
+        print(f"{stage.title}, {what}: {told}" + f", {missing:,} not judged" * bool(missing))
         for result in results if not stage.control else ():
             for cell in result.failures[:MOST_TOLD]:
                 where = images.name(cell.boundary.address)
                 print(f"  {result.part.key} {where}: {cell.outcome}: {cell.detail}")
             if len(result.failures) > MOST_TOLD:
                 print(f"  {result.part.key}: and {len(result.failures) - MOST_TOLD} more")
-            for cell in result.unreached[:3]:
+            for cell in result.unreached[:MOST_TOLD]:
                 where = images.name(cell.boundary.address)
                 print(f"  {result.part.key} {where}: not judged: {cell.detail}")
         sys.stdout.flush()

@@ -35,6 +35,7 @@ DISK_SIZE = 1 << 30  # bytes; the sparse file in which snapshots are kept
 
 _libc = ctypes.CDLL(None, use_errno=True)  # loaded here: nothing to import between fork and exec
 PR_SET_PDEATHSIG = 1
+FIRST_PAUSE = 0.001  # seconds; then doubled
 HLT = b"\xf4"
 
 
@@ -400,14 +401,17 @@ class Machine:
         """
         gdb = self.gdb
         at = gdb.registers(cpu).pc
-        if gdb.read(at, 1, cpu) != HLT:
-            gdb.step_over(cpu)
-            return
         wanted = frozenset(gdb.breakpoints)
         gdb.change_breakpoints(wanted - {at})
-        while gdb.registers(cpu).pc == at:
-            gdb.cont(cpu)
-            gdb.interrupt()
+        if gdb.read(at, 1, cpu) != HLT:
+            gdb.step(cpu)
+        else:
+            pause = FIRST_PAUSE
+            while gdb.registers(cpu).pc == at:
+                gdb.cont(cpu)
+                time.sleep(pause)  # on a busy host its thread does not run at once
+                pause *= 2
+                gdb.interrupt()
         gdb.change_breakpoints(wanted)
 
     # ---- snapshots

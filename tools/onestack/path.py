@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, Self
 
@@ -18,6 +18,7 @@ from onestack.registers import Registers
 
 STEP_TIMEOUT = 10.0  # seconds
 REP_WRITES = (b"\xa4", b"\xa5", b"\xaa", b"\xab")  # movs, stos
+OTHERS_EVERY = 4  # steps
 SKIP_OVER = 16  # repetitions fewer than this are stepped
 FLAG_DF = 1 << 10
 PAGE = 0x1000
@@ -190,34 +191,34 @@ def skip_repeats(machine: Machine, registers: Registers, count: int, cpu: int = 
     return count
 
 
-def record(machine: Machine, images: Images, path: Path, probe: Probe) -> list[Boundary]:
-    """Step the path once, from its start, where the machine stands; all its boundaries in order.
+def steps(
+    machine: Machine, images: Images, path: Path, handler: int | None = None
+) -> Iterator[tuple[int, Registers, int]]:
+    """Step the path once from its start, where the machine stands: all its visits in order.
 
-    The machine stands at the path's end, or at a `hlt`, afterwards. PathError if it comes to
-    neither within `max_instructions`.
+    Each is (number, registers, how often something with these marks was visited); the machine
+    stands there. After the last it stands at the path's end, or still at a `hlt`. PathError if it
+    comes to neither within `max_instructions`. `handler` is as for begin().
     """
     ends = {images.resolve(end) for end in path.end}
-    scope = [images.range_of(where) for where in path.scope]
     hits: dict[Marks, int] = defaultdict(int)
     gdb = machine.gdb
-    registers = begin(machine, images, path)
+    registers = begin(machine, images, path, handler)
+    gdb.change_breakpoints(frozenset())  # others that come to one would end our step before it is
     gdb.set_step_mode(Step.HOLD_ALL)
-    visits: list[Boundary] = []
     step = 0
     while step < path.max_instructions:
         pc = registers.pc
         if step and pc in ends:
-            return visits
+            return
         marks = Marks.of(registers)
         hits[marks] += 1
-        if not scope or any(pc in where for where in scope):
-            context = probe(machine, registers)
-            seen = (registers.sp, marks.cpl, marks.interrupts)
-            visits.append(Boundary(step, pc, hits[marks], *seen, context))
+        yield step, registers, hits[marks]
         if gdb.read(pc, 1, path.cpu) == HLT:
-            return visits
-        # the others run meanwhile: the path may wait for one of them
-        gdb.step(path.cpu, STEP_TIMEOUT, others=machine.spec.cores > 1)
+            return
+        # the path may wait for others, so they run now and then; to stop them takes its time
+        others = machine.spec.cores > 1 and step % OTHERS_EVERY == 0
+        gdb.step(path.cpu, STEP_TIMEOUT, others=others)
         registers = gdb.registers(path.cpu)
         step += 1
         if registers.pc == pc and registers["rcx"] > SKIP_OVER and hits[marks] > 1:
@@ -230,6 +231,18 @@ def record(machine: Machine, images: Images, path: Path, probe: Probe) -> list[B
         f"path {path.name} does not reach {' or '.join(path.end)} within "
         f"{path.max_instructions} instructions; it is at {images.name(registers.pc)}"
     )
+
+
+def record(machine: Machine, images: Images, path: Path, probe: Probe) -> list[Boundary]:
+    """Step the path once; its boundaries in order."""
+    scope = [images.range_of(where) for where in path.scope]
+    visits = []
+    for step, registers, hit in steps(machine, images, path):
+        pc = registers.pc
+        if not scope or any(pc in where for where in scope):
+            seen = (registers.sp, registers.cpl, registers.interrupts)
+            visits.append(Boundary(step, pc, hit, *seen, probe(machine, registers)))
+    return visits
 
 
 def select(visits: Iterable[Boundary]) -> list[Boundary]:

@@ -35,6 +35,7 @@ from onestack.path import (
     begin,
     record,
     skip_repeats,
+    steps,
 )
 from onestack.registers import Registers
 
@@ -370,10 +371,7 @@ class Sweeper:
             if marks == boundary.marks and hits == boundary.hit:
                 return
             if not first and registers.pc in self._ends:
-                raise UnreachedError(
-                    f"the path ended before visit {boundary.hit} of it",
-                    "Is the path the same in every boot? Do others share its start (`after`)?",
-                )
+                raise UnreachedError(f"the path ended before visit {boundary.hit} of it")
             first = False
             missing = boundary.hit - hits
             goes_on = marks == boundary.marks and registers["rcx"] == left - 1  # without a fault
@@ -382,6 +380,22 @@ class Sweeper:
                 hits += self._skip_repeats(registers, missing - 1)
                 left = 0
             registers = self._go(self._ends | {boundary.address})
+
+    def _reach_by_steps(self, boundary: Boundary) -> None:
+        """From the start to a boundary as when the path was recorded: step by step.
+
+        What other cores bring, mail and memory to be freed, comes in time then, for they run far
+        between two steps.
+        """
+        for _, registers, hit in steps(self.machine, self.images, self.path, self._entry):
+            self._registers = registers
+            if Marks.of(registers) == boundary.marks and hit == boundary.hit:
+                return
+        self._registers = self.machine.gdb.registers(self.path.cpu)
+        raise UnreachedError(
+            f"visit {boundary.hit} of it did not come in {DETOURS + 1} rounds and one in steps",
+            "Is the path the same in every boot? Do others bring what it does there?",
+        )
 
     def _skip_repeats(self, registers: Registers, wanted: int) -> int:
         """At a string instruction: go on by up to `wanted` of its repetitions; how many it were."""
@@ -446,14 +460,14 @@ class Sweeper:
             return Verdict(Outcome.LOST, f"the handler of vector {missing} was never entered")
         return self.oracle.end(view, registers) or self._to_start() or SURVIVED
 
-    def round(self, boundary: Boundary) -> Verdict:
+    def round(self, boundary: Boundary, *, by_steps: bool = False) -> Verdict:
         """Strike at one boundary and judge. Stands at the path's start afterwards.
 
         UnreachedError if the boundary is not reached; the state is then not restored.
         """
         self._view = View(self.machine, self.path, self.event, boundary)
         try:
-            self._reach(boundary)
+            (self._reach_by_steps if by_steps else self._reach)(boundary)
         except _HangError as hang:
             raise UnreachedError(f"before the boundary: {hang}") from hang
         self._view.before = self._registers
@@ -480,12 +494,15 @@ class Sweeper:
         return Cell(boundary, None, reason)
 
     def _persistent_round(self, boundary: Boundary) -> Verdict:
-        """A round of a path that may depend on the time: from the same snapshot it would not."""
+        """A round of a path that may depend on the time, or on others: not from its snapshot.
+
+        Else it might go the same other way each time.
+        """
         for _ in range(DETOURS):
             with contextlib.suppress(UnreachedError):
                 return self.round(boundary)
             self._to_start()
-        return self.round(boundary)
+        return self.round(boundary, by_steps=True)
 
 
 def _verdict_of(error: GuestError) -> Verdict:
