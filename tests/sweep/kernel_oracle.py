@@ -54,6 +54,7 @@ KERNEL_HALF = 1 << 63
 ERRORS = (1 << 64) - 4096  # from here up: an error, no address
 STACK_WINDOW = (1024, 512)  # bytes below and above the user's stack pointer
 FPU_LEGACY = 512  # bytes
+FPU = "FPU state"  # beside THREAD_MEMBERS: what `fpu` points to
 PIECE = 1024  # bytes to be read at once
 STACK_END = 1024  # bytes of each IST stack, from the top, in which a stray frame would lie
 IST_STACKS = {"NMI": NMI, "#DF": 8, "#MC": MACHINE_CHECK, "#DB": 1}
@@ -224,6 +225,8 @@ class KernelOracle:
                 now = self.state.field(self._learned[-1].threads[number], member)
                 if now != self.state.field(first.threads[number], member):
                     self._unstable.add((number, member))
+            if self._learned[-1].fpu[number] != first.fpu[number]:
+                self._unstable.add((number, FPU))
 
     def _read(self, view: View, registers: Registers) -> _End:
         values = {name: registers[name] for name in self._names(registers)}
@@ -536,7 +539,7 @@ class KernelOracle:
             members = RUNNING_MEMBERS if address == running else THREAD_MEMBERS
             if number in self._elsewhere:
                 members = CANARIES
-            elif address != running and now.fpu[number] != first.fpu[number]:
+            elif address != running and self._fpu_changed(number, now):
                 where = self.images.name(self.state.field(first.threads[number], "frame.rip"))
                 found.append(f"the FPU state of the thread at {where} has changed")
             for member in members:
@@ -546,6 +549,12 @@ class KernelOracle:
                     where = self.images.name(self.state.field(first.threads[number], "frame.rip"))
                     found.append(f"{member} of the thread at {where} is {is_now:#x}, not {was:#x}")
         return found
+
+    def _fpu_changed(self, number: int, now: _End) -> bool:
+        """Not judged if it varies anyway, or if this is another thread's memory each time."""
+        if {(number, FPU), (number, "fpu")} & self._unstable:
+            return False
+        return now.fpu[number] != self._learned[0].fpu[number]
 
     def _ignored(self, number: int, member: str, thread: bytes, rules: Rules) -> bool:
         """What varies anyway, and the words that a message is going to overwrite."""
