@@ -205,7 +205,11 @@ static enum step copy_caps(struct core *core, struct thread *driver, struct thre
         step = user_copy(core, driver, to, target, handles, count * sizeof(cap_t), true);
     }
     for (unsigned i = 0; step != STEP_DONE && i < made; i++) {
-        cap_remove(core, driver, cap_lookup(to->space, handles[i]), handles[i]);
+        struct cap *copy = cap_lookup(to->space, handles[i]);
+
+        if (copy) { /* else somebody there has guessed its handle, and deleted it already */
+            cap_remove(core, driver, copy, handles[i]);
+        }
     }
     return step;
 }

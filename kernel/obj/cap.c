@@ -306,6 +306,7 @@ int cap_move(struct space *space, struct cap *from, cap_t from_handle, cap_t *ha
         to->badge = from->badge;
         to->rights = from->rights;
         to->child = from->child;
+        from->child = NULL;
         to->mappings = from->mappings;
         derive_replace(from, to, to);
         if (to->child) {
@@ -377,21 +378,33 @@ bool cap_remove(struct core *core, struct thread *self, struct cap *cap, cap_t h
     return true;
 }
 
-bool cap_revoke_some(struct core *core, struct thread *self, struct cap *cap)
+/* The first that is derived from it, or NULL. */
+static int first_child(struct cap *cap, cap_t handle, struct cap **child, cap_t *child_handle)
 {
     struct object *object = cap->object;
 
-    for (;;) {
-        lock_acquire(&object->lock);
-        struct cap *child = cap->child;
-        cap_t handle = child ? child->handle : 0;
+    lock_acquire(&object->lock);
+    bool there = cap->handle == handle;
 
-        lock_release(&object->lock);
+    *child = there ? cap->child : NULL;
+    *child_handle = *child ? (*child)->handle : 0;
+    lock_release(&object->lock);
+    return there ? E_OK : E_BADCAP;
+}
+
+int cap_revoke_some(struct core *core, struct thread *self, struct cap *cap, cap_t handle)
+{
+    struct cap *child;
+    cap_t child_handle;
+
+    for (;;) {
+        int error = first_child(cap, handle, &child, &child_handle);
+
         if (!child) {
-            return true;
+            return error;
         }
-        if (!cap_remove(core, self, child, handle) || preemption_wanted(core)) {
-            return false;
+        if (!cap_remove(core, self, child, child_handle) || preemption_wanted(core)) {
+            return E_AGAIN;
         }
     }
 }

@@ -163,8 +163,11 @@ int64_t cap_publish(struct thread *self, struct object *object);
  * False: it is no longer found for use, but not yet gone; call again, after a preemption point.
  */
 bool cap_remove(struct core *core, struct thread *self, struct cap *cap, cap_t handle);
-/* Remove what was derived from `cap`, as far as it goes; false: as cap_remove. */
-bool cap_revoke_some(struct core *core, struct thread *self, struct cap *cap);
+/*
+ * Remove what was derived from `cap`, as far as it goes: E_OK = there is nothing left, E_AGAIN = call
+ * again, after a preemption point; E_BADCAP = it has gone or moved meanwhile, with what was left.
+ */
+int cap_revoke_some(struct core *core, struct thread *self, struct cap *cap, cap_t handle);
 /* For grace.c: nobody can be looking at the slot any more, it may be filled again. */
 void cap_slot_free(struct cap *cap);
 /* To another table (or slot), in the same place of the tree. Errors as cap_insert. */

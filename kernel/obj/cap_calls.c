@@ -109,40 +109,45 @@ int64_t sys_cap_info(struct core *core, struct thread *self)
 
 /*
  * Delete and revoke go on where they were by looking the handle (words[0]) up again: what is done
- * already is no longer there. reap() comes last, for what ended; a part of it between
- * two steps keeps the list short. The result is E_OK, as long as the first look-up found it.
+ * already is no longer there. reap() comes last, for what ended. A thread that ends in its own call
+ * has no table any more.
  */
-static bool delete_step(struct core *core, struct thread *self, struct cap *cap)
+static struct cap *look_again(const struct thread *self)
 {
-    return cap_remove(core, self, cap, self->words[0]);
+    return self->space ? cap_lookup(self->space, self->words[0]) : NULL;
 }
 
-static bool revoke_step(struct core *core, struct thread *self, struct cap *cap)
+static void delete_continue(struct core *core, struct thread *self);
+static void revoke_continue(struct core *core, struct thread *self);
+
+/* Whoever else deletes it, all who have found it are told E_OK. */
+static int64_t deleting(struct core *core, struct thread *self)
 {
-    return cap_revoke_some(core, self, cap) && reap_some(core, self);
-}
+    struct cap *cap = look_again(self);
 
-typedef bool step_fn(struct core *core, struct thread *self, struct cap *cap);
-
-static int64_t work(struct core *core, struct thread *self, step_fn *step, continuation_fn *again)
-{
-    /* A thread that ends in its own revoke has no table any more. */
-    struct cap *cap = self->space ? cap_lookup(self->space, self->words[0]) : NULL;
-
-    if (cap && !step(core, self, cap)) {
-        return continue_with(self, again);
+    if (cap && !cap_remove(core, self, cap, self->words[0])) {
+        return continue_with(self, delete_continue);
     }
     return reap(core, self, E_OK);
 }
 
 static void delete_continue(struct core *core, struct thread *self)
 {
-    work(core, self, delete_step, delete_continue);
+    deleting(core, self);
+}
+
+/* E_OK says that nothing is derived from it any more. If it has gone or moved meanwhile, some may be left. */
+static int64_t revoking(struct core *core, struct thread *self)
+{
+    struct cap *cap = look_again(self);
+    int error = cap ? cap_revoke_some(core, self, cap, self->words[0]) : E_BADCAP;
+
+    return error == E_AGAIN ? continue_with(self, revoke_continue) : reap(core, self, error);
 }
 
 static void revoke_continue(struct core *core, struct thread *self)
 {
-    work(core, self, revoke_step, revoke_continue);
+    revoking(core, self);
 }
 
 int64_t sys_cap_delete(struct core *core, struct thread *self)
@@ -151,7 +156,7 @@ int64_t sys_cap_delete(struct core *core, struct thread *self)
     if (!cap_lookup(self->space, ARG0(self))) {
         return E_BADCAP;
     }
-    return work(core, self, delete_step, delete_continue);
+    return deleting(core, self);
 }
 
 int64_t sys_cap_revoke(struct core *core, struct thread *self)
@@ -165,5 +170,5 @@ int64_t sys_cap_revoke(struct core *core, struct thread *self)
     if (!(rights & RIGHT_REVOKE)) {
         return E_RIGHTS;
     }
-    return work(core, self, revoke_step, revoke_continue);
+    return revoking(core, self);
 }

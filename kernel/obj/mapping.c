@@ -146,9 +146,6 @@ static int64_t enter(struct space *space, struct cap *cap, cap_t handle, struct 
     const struct mapping *next = mapping_from(space, mapping->node.key);
     struct memory *memory = mapping->memory;
 
-    if (space->object.dying) {
-        return E_DEAD;
-    }
     if (next != NULL && next->node.key < mapping_end(mapping)) {
         return E_OVERLAP;
     }
@@ -167,14 +164,10 @@ static int64_t enter(struct space *space, struct cap *cap, cap_t handle, struct 
     return E_OK;
 }
 
-int64_t mapping_add(struct space *space, struct cap *cap, const struct map_request *request)
+/* Likewise, and the space is not dying: one that is may have no account any more. */
+static int64_t make(struct space *space, struct cap *cap, const struct map_request *request,
+                    uint64_t first)
 {
-    uint64_t first;
-    int64_t error = check_request(cap, request, &first);
-
-    if (error) {
-        return error;
-    }
     struct mapping *mapping = kmem_alloc(space->account, sizeof(*mapping));
 
     if (mapping == NULL) {
@@ -188,12 +181,25 @@ int64_t mapping_add(struct space *space, struct cap *cap, const struct map_reque
     mapping->flags = request->flags;
     mapping->allowed = rights_of(cap);
     mapping->filling = true;
-    lock_acquire(&space->object.lock);
-    error = enter(space, cap, request->handle, mapping);
-    lock_release(&space->object.lock);
+    int64_t error = enter(space, cap, request->handle, mapping);
+
     if (error) {
         kmem_free(space->account, mapping, sizeof(*mapping));
     }
+    return error;
+}
+
+int64_t mapping_add(struct space *space, struct cap *cap, const struct map_request *request)
+{
+    uint64_t first;
+    int64_t error = check_request(cap, request, &first);
+
+    if (error) {
+        return error;
+    }
+    lock_acquire(&space->object.lock);
+    error = space->object.dying ? E_DEAD : make(space, cap, request, first);
+    lock_release(&space->object.lock);
     return error;
 }
 

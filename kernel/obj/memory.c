@@ -161,21 +161,29 @@ static bool fill_tree(struct memory *memory, uint64_t offset)
     return page != 0;
 }
 
-bool memory_fill_some(struct memory *memory)
+/* The only page of an object. */
+static bool fill_root(struct memory *memory)
 {
-    if (memory->frames.levels > 0) {
-        if (!fill_tree(memory, memory->filled)) {
-            return false;
-        }
-    } else {
-        memory->frames.root = frame_alloc(memory->object.quota, 0);
-        if (memory->frames.root == 0) {
-            return false;
-        }
+    memory->frames.root = frame_alloc(memory->object.quota, 0);
+    if (memory->frames.root != 0) {
         frame_own(memory->frames.root, memory, 0);
     }
-    memory->filled += PAGE_SIZE;
-    return true;
+    return memory->frames.root != 0;
+}
+
+bool memory_fill_some(struct memory *memory)
+{
+    bool filled = false;
+
+    lock_acquire(&memory->object.lock);
+    if (!memory->object.dying) {
+        filled = memory->frames.levels > 0 ? fill_tree(memory, memory->filled) : fill_root(memory);
+    }
+    if (filled) {
+        memory->filled += PAGE_SIZE;
+    }
+    lock_release(&memory->object.lock);
+    return filled;
 }
 
 /* In a tree of frames. */
@@ -217,6 +225,10 @@ struct memory_run memory_run(const struct memory *memory, uint64_t offset)
 
 uint64_t memory_page(const struct memory *memory, uint64_t offset)
 {
+    /* The one is memory_destroy()'s alone, the other may still show what was somebody else's. */
+    if (memory->object.dying || (memory->kind == MEMORY_ANONYMOUS && offset >= memory->filled)) {
+        return 0;
+    }
     struct memory_run run = memory_run(memory, offset);
 
     if (run.pages == 0 || (run.entries != NULL && *run.entries & (PAGE_LEAVING | PAGE_LEFT))) {

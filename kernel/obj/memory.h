@@ -7,6 +7,7 @@
 #ifndef ONESTACK_OBJ_MEMORY_H
 #define ONESTACK_OBJ_MEMORY_H
 
+#include "kernel/abi/error.h"
 #include "kernel/arch/paging.h"
 #include "kernel/lib/tree.h"
 #include "kernel/obj/object.h"
@@ -24,7 +25,7 @@ enum memory_kind {
 };
 
 struct memory {
-    struct object object; /* its lock guards the frames, and the lists of mappings */
+    struct object object; /* its lock guards the frames until it ends, and the lists of mappings */
     uint8_t kind;         /* enum memory_kind */
     bool walking;         /* PAGED: a page is leaving (reclaim.c) */
     uint64_t bytes;       /* whole pages */
@@ -67,7 +68,10 @@ _Static_assert(sizeof(struct mapping) <= 128, "slab size");
 /* Without any frame; NULL = no memory. `bytes` whole pages, at most MEMORY_BYTES_MAX. */
 #define MEMORY_BYTES_MAX (1ULL << 47)
 struct memory *memory_new(struct quota *quota, enum memory_kind kind, uint64_t bytes);
-/* ANONYMOUS: one page more; false = no memory. Done when filled == bytes. */
+/*
+ * ANONYMOUS: one page more; false = no memory, or the object has ended. Done when filled == bytes. Who has
+ * guessed its handle may use it, or delete it, meanwhile.
+ */
 bool memory_fill_some(struct memory *memory);
 /* A frame for one page of a PAGED object that has none there; false = no memory for tables. */
 bool memory_put_frame(struct memory *memory, uint64_t offset, uint64_t frame);
@@ -90,8 +94,13 @@ struct memory_run {
     bool large;              /* a whole large page begins there */
 };
 struct memory_run memory_run(const struct memory *memory, uint64_t offset);
-/* Physical address of the page at `offset`, 0 = absent, or leaving. */
+/* Physical address of the page at `offset`, 0 = absent, leaving, or not yet filled; 0 if the object ends. */
 uint64_t memory_page(const struct memory *memory, uint64_t offset);
+/* Why there is none that could be read or written. */
+static inline int64_t memory_refusal(const struct memory *memory)
+{
+    return memory->object.dying ? E_DEAD : E_INVAL;
+}
 /* For one look; the object's lock is not held. */
 uint64_t memory_page_now(struct memory *memory, uint64_t offset);
 

@@ -32,7 +32,7 @@ static int64_t fill(struct core *core, struct thread *self)
 
     while (memory->kind == MEMORY_ANONYMOUS && memory->filled < memory->bytes) {
         if (!memory_fill_some(memory)) {
-            return give_up(core, self, memory, cap);
+            return memory->object.dying ? E_DEAD : give_up(core, self, memory, cap);
         }
         if (preemption_wanted(core)) {
             return continue_with(self, create_continue);
@@ -121,26 +121,28 @@ int64_t sys_memory_create(struct core *core, struct thread *self)
 
 /*
  * Copy a page: of an object with RAM, inside what the capability names, and there. Under the object's
- * lock, so that it does not become somebody else's meanwhile. False: there is none.
+ * lock, so that it does not become somebody else's meanwhile.
  */
-static bool copy_page(uint64_t frame, const struct cap *cap, uint64_t offset)
+static int64_t copy_page(uint64_t frame, const struct cap *cap, uint64_t offset)
 {
     struct memory *memory = (struct memory *)cap->object;
-    uint64_t first, bytes, page = 0;
+    int64_t error = E_OK;
+    uint64_t first, bytes;
 
     memory_cap_range(cap, &first, &bytes);
     if (offset % PAGE_SIZE != 0 || offset >= bytes || memory->kind == MEMORY_DEVICE) {
-        return false;
+        return E_INVAL;
     }
     lock_acquire(&memory->object.lock);
-    if (!memory->object.dying) {
-        page = memory_page(memory, first + offset);
-    }
+    uint64_t page = memory_page(memory, first + offset);
+
     if (page != 0) {
         memcpy(phys_to_virt(frame), phys_to_virt(page), PAGE_SIZE);
+    } else {
+        error = memory_refusal(memory);
     }
     lock_release(&memory->object.lock);
-    return page != 0;
+    return error;
 }
 
 /* Put the frame where nothing is yet. */
@@ -182,9 +184,11 @@ int64_t sys_memory_supply(struct core *core, struct thread *self)
     if (frame == 0) {
         return E_NOMEM;
     }
-    int64_t error = copy_page(frame, from, ARG3(self)) ? supply(memory, first + offset, frame)
-                                                       : E_INVAL;
+    int64_t error = copy_page(frame, from, ARG3(self));
 
+    if (!error) {
+        error = supply(memory, first + offset, frame);
+    }
     if (error) {
         frame_free(memory->object.quota, frame, 0);
     }

@@ -31,7 +31,7 @@ static bool find_mapping(struct memory *memory, struct mapping **mapping, struct
     }
     bool more = memory->cursor != NULL;
 
-    if (!more && memory->walking) {
+    if (!more && memory->walking && !memory->object.dying) {
         memory->walking = false;
         memory_mark(memory, memory->leaving, PAGE_LEFT);
     }
@@ -73,17 +73,23 @@ static bool walk_some(struct memory *memory)
     return more;
 }
 
-enum progress { PAGE_ABSENT, PAGE_ON_ITS_WAY, PAGE_HAS_LEFT };
+enum progress { MEMORY_ENDS, PAGE_ABSENT, PAGE_ON_ITS_WAY, PAGE_HAS_LEFT };
 
-/* Where the page has come to; begin with it if none is leaving. */
+/*
+ * Where the page has come to; begin with it if none is leaving. Of an object that ends, memory_destroy() has
+ * all the frames, without a lock.
+ */
 static enum progress look(struct memory *memory, uint64_t offset)
 {
     enum progress progress = PAGE_ON_ITS_WAY;
 
     lock_acquire(&memory->object.lock);
-    uint64_t page = memory_place(memory, offset);
+    bool ends = memory->object.dying;
+    uint64_t page = ends ? 0 : memory_place(memory, offset);
 
-    if (page == 0) {
+    if (ends) {
+        progress = MEMORY_ENDS;
+    } else if (page == 0) {
         progress = PAGE_ABSENT;
     } else if (page & PAGE_LEFT) {
         progress = PAGE_HAS_LEFT;
@@ -137,12 +143,12 @@ static int64_t take(struct memory *memory, uint64_t offset, const struct target 
 {
     uint64_t copy = target->memory ? memory_page(target->memory, target->offset) : 0;
 
-    if (!(memory_place(memory, offset) & PAGE_LEFT)) {
+    if (memory->object.dying || !(memory_place(memory, offset) & PAGE_LEFT)) {
         return E_AGAIN; /* somebody else was faster */
     }
-    if (target->memory && (copy == 0 || target->memory->object.dying)) {
+    if (target->memory && copy == 0) {
         memory_mark(memory, offset, 0);
-        return E_INVAL;
+        return memory_refusal(target->memory);
     }
     *frame = memory_take_frame(memory, offset);
     if (copy) {
@@ -172,6 +178,8 @@ static int64_t reclaim(struct core *core, struct thread *self, struct memory *me
 
     while (result == E_AGAIN) {
         switch (look(memory, offset)) {
+        case MEMORY_ENDS:
+            return E_DEAD;
         case PAGE_ABSENT:
             return E_INVAL;
         case PAGE_HAS_LEFT:
@@ -204,11 +212,11 @@ static int64_t find_target(const struct thread *self, struct target *target)
     target->memory = (struct memory *)cap->object;
     memory_cap_range(cap, &first, &bytes);
     target->offset = first + ARG3(self);
-    return ARG3(self) % PAGE_SIZE != 0 || ARG3(self) >= bytes ||
-                   target->memory->kind == MEMORY_DEVICE ||
-                   memory_page_now(target->memory, target->offset) == 0
-               ? E_INVAL
-               : E_OK;
+    if (ARG3(self) % PAGE_SIZE != 0 || ARG3(self) >= bytes ||
+        target->memory->kind == MEMORY_DEVICE) {
+        return E_INVAL;
+    }
+    return memory_page_now(target->memory, target->offset) ? E_OK : memory_refusal(target->memory);
 }
 
 int64_t sys_memory_reclaim(struct core *core, struct thread *self)

@@ -128,13 +128,16 @@ static enum space_fault resolve(struct space *space, uint64_t address, uint64_t 
     if (page == 0) {
         return mapping->memory->pager ? SPACE_FAULT_PAGER : SPACE_FAULT_NONE;
     }
+    uint64_t rights = mapping_rights(mapping);
     unsigned level;
 
-    if (*page_find(&table, address, &level) == 0 &&
-        !page_set(&table, address, 1, page | mapping_rights(mapping))) {
+    if (*page_find(&table, address, &level) != 0) {
+        /* Who protects it may not have come so far, or have ended; else only the TLB did not know better. */
+        page_protect_some(&table, address, address + PAGE_SIZE, 1, rights & (PTE_WRITE | PTE_NX));
+    } else if (!page_set(&table, address, 1, page | rights)) {
         return SPACE_FAULT_NONE;
     }
-    tlb_invalidate(space, address, 1); /* or it was only the TLB that did not know better */
+    tlb_invalidate(space, address, 1);
     return SPACE_FAULT_RETRY;
 }
 

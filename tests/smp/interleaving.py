@@ -81,13 +81,15 @@ class Race:
     """Two operations. `also` names outcomes that neither order gives and that are right, and why.
 
     Keys of an outcome: `a` and `b`, each its result or None if it is blocked, and what the judge
-    adds.
+    adds. `answers`: when nobody can go on without the frozen core it takes its interrupts where it
+    stands, so that who has pages forgotten everywhere gets to its end meanwhile.
     """
 
     name: str
     setup: Callable[[Agent], Scene]
     also: tuple[But, ...] = ()
     why: str = ""
+    answers: bool = False
 
 
 @dataclass
@@ -281,9 +283,23 @@ class Interleaver:
             return None
         self._release(self.scene.b, CORE_B)
         self._others(b_too=True)
+        while self.race and self.race.answers and self._answer(frozen):
+            self._others(b_too=False)
         self.machine.gdb.change_breakpoints(frozenset())
         self.machine.gdb.cont()
         return self._observe()
+
+    def _answer(self, cpu: int) -> bool:
+        """Let the frozen core take an interrupt that waits, and come back to where it stands."""
+        gdb = self.machine.gdb
+        before = gdb.registers(cpu)
+        answered = False
+        if self._waiting(cpu):
+            gdb.change_breakpoints({before.pc})
+            gdb.cont(cpu)  # which begins with the interrupt, if it is let in here
+            gdb.wait_stop(PATIENCE, f"CPU {cpu} to come back")
+            answered = not self._waiting(cpu)
+        return answered and gdb.registers(cpu).sp == before.sp
 
     def _begin(self, frozen: int) -> None:
         """A begins, and stands at its entry."""
@@ -336,8 +352,10 @@ class Interleaver:
 
     def _wanted(self, cpu: int) -> bool:
         """Whether a core goes on by itself: it is in the kernel, or an interrupt waits for it."""
-        if self._is_busy(self.machine.gdb.registers(cpu).pc):
-            return True
+        return self._is_busy(self.machine.gdb.registers(cpu).pc) or self._waiting(cpu)
+
+    def _waiting(self, cpu: int) -> bool:
+        """Whether an interrupt does."""
         return re.search(r"IRR\s+\d", self.machine.qmp.hmp(f"info lapic {cpu}")) is not None
 
     def _others(self, *, b_too: bool) -> None:

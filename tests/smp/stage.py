@@ -106,19 +106,20 @@ def ipc(worker: int, name: str, *arguments: int | str) -> Job:
 
 
 def race(
-    *also: But, why: str = "", both: bool = True
+    *also: But, why: str = "", both: bool = True, answers: bool = False
 ) -> Callable[[Callable[[Stage], Scene]], Callable[[Stage], Scene]]:
     """Declare a race; with `both` also the one in which b is the frozen one."""
 
     def declare(setup: Callable[[Stage], Scene]) -> Callable[[Stage], Scene]:
         name = setup.__name__.replace("_", "-")
-        RACES[name] = Race(name, lambda agent: setup(Stage(agent)), also, why)
+        RACES[name] = Race(name, lambda agent: setup(Stage(agent)), also, why, answers)
         if both:
             RACES[f"{name}-turned"] = Race(
                 f"{name}-turned",
                 lambda agent: turned(setup(turned_stage(agent))),
                 tuple(turned_exception(one) for one in also),
                 why,
+                answers,
             )
         return setup
 

@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
+from abi import ERRORS as E
 from boundaries import Boundary, Kind, representative
-from interleaving import CORE_A, CORE_C, DEBUG_KERNEL, Interleaver
+from interleaving import CORE_A, CORE_C, DEBUG_KERNEL, Interleaver, Race
 from races import RACES
+from races_lifetimes import supply_from_what_is_being_made
+from stage import Stage
 
 from onestack.elf import Images
 from onestack.patch import PatchFault
@@ -95,6 +98,20 @@ def test_nobody_uses_what_is_freed(
     )
     assert report.boundaries > report.unreached
     assert not report.failures, report.told(images)
+
+
+def test_memory_that_is_being_made_shows_nothing_of_what_was_there(
+    interleaver: Interleaver,
+) -> None:
+    """Somebody who guesses its handle copies a page that is there and not yet zeroed."""
+    race = Race("being made", lambda agent: supply_from_what_is_being_made(Stage(agent)))
+    interleaver.open(race)
+    assert {dict(order)["content"] for order in interleaver.orders.values()} == {0}
+    third = Boundary(interleaver.images.resolve("memory_fill_some"), 3)
+    outcome = interleaver.play(third)
+    assert outcome is not None, "it has never made a third page"
+    seen = dict(outcome)
+    assert (seen["b"], seen["content"], seen["given back"]) == (E["INVAL"], 0, True)
 
 
 def locks_that_do_not_lock(images: Images, function: str) -> list[PatchFault]:
