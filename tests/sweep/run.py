@@ -102,7 +102,8 @@ def stages(options: Options) -> Iterator[Stage]:
     wanted = tuple(matching(options.events.split(","), names, "event"))
     cores = [int(count) for count in options.cores.split(",")]
     if options.nmi == "ist" and not options.append:
-        yield Stage(Variant(nmi="rsp0"), CONTROL, ("nmi",), control=True)
+        control = Variant(nmi="rsp0")
+        yield from (Stage(control, CONTROL, ("nmi",), count, control=True) for count in cores)
     first, then = ([n for n in wanted if (n == "nmi") is which] for which in (True, False))
     for some in (tuple(first), tuple(then)):
         for count in cores if some else ():

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import planted
 import pytest
+from kernel_target import Variant
 from sweeping import images_of, sweep_all, told
 
 from onestack.campaign import PartResult
+from onestack.oracle import Outcome
 
 PART = 12  # boundaries of each path, for each event
 
@@ -47,4 +49,14 @@ def test_others_that_come_by_are_not_taken_for_the_one_struck(path: str) -> None
 def test_a_planted_fault_is_found_among_several_cores(cores: int) -> None:
     """The NMI's handler loses a register."""
     [result] = sweep_all("null", ["nmi"], limit=PART, plant=planted.clobbered_register, cores=cores)
+    assert result.failures
+
+
+def test_the_build_that_must_fail_fails_there_too() -> None:
+    """Each NMI that is pushed to a TCB or to the user's stack, as on one core."""
+    [result] = sweep_all("null", ["nmi"], Variant(nmi="rsp0"), cores=2)
+    assert judged(result) == len(result.cells)
+    for cell in result.cells:
+        if cell.boundary.cpl == 0 and cell.boundary.context.stack in ("user", "TCB"):
+            assert cell.outcome is not Outcome.SURVIVED, cell.boundary
     assert result.failures
