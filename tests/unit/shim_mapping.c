@@ -168,11 +168,11 @@ int64_t grace_wait(struct thread *thread, continuation_fn *then)
     (void)thread, (void)then;
     abort();
 }
-void tlb_invalidate(const struct space *s, uint64_t address, uint64_t pages)
+void tlb_invalidate(struct space *s, uint64_t address, uint64_t pages)
 {
     (void)s, (void)address, (void)pages;
 }
-void page_root_leave(const struct space *s)
+void page_root_leave(struct space *s)
 {
     (void)s;
 }
