@@ -93,6 +93,7 @@ bool fault_send(struct core *core, struct thread *self, struct endpoint *endpoin
         thread_claim(core, receiver);
     } else if (alive) {
         self->state = THREAD_FAULTING;
+        self->server = NULL; /* as in endpoint.c */
         self->waits_on = &endpoint->object;
         wait_queue_insert(&endpoint->senders, self);
     }
@@ -113,8 +114,10 @@ void fault_verdict(struct core *core, struct thread *thread, uint64_t info)
     }
     if ((info & INFO_LABEL_MASK) >> INFO_LABEL_SHIFT == FAULT_END) {
         thread_end_when_run(core, thread);
-    } else {
+    } else if (thread->core == core) {
         thread_wake(core, thread, (int64_t)thread->frame.rax);
+    } else {
+        mail_post(thread, MAIL_WAKE); /* as it is: its registers may just be set there */
     }
 }
 

@@ -19,7 +19,7 @@
 #define SENDS(driver)   ((driver)->words[2]) /* the driver is the sender */
 #define OUTCOME(driver) ((driver)->words[3]) /* why the other one left */
 
-enum step { STEP_DONE, STEP_BLOCKED, STEP_FAILED };
+enum step { STEP_DONE, STEP_BLOCKED, STEP_FAILED, STEP_LEFT };
 
 static void transfer_continue(struct core *core, struct thread *driver);
 
@@ -177,6 +177,18 @@ static enum step copy_bytes(struct core *core, struct thread *driver, struct thr
     return STEP_DONE;
 }
 
+/* The partner, if it is another core's, has wished to leave by now, or does not leave any more. */
+static enum step end_copy(struct thread *driver)
+{
+    struct thread *peer = (struct thread *)PEER(driver);
+    uint8_t claim = 0;
+
+    if (thread_claimed(peer)) {
+        claim = __atomic_fetch_or(&peer->claimed, CLAIM_COPIED, __ATOMIC_ACQ_REL);
+    }
+    return claim & (CLAIM_CANCEL | CLAIM_LATE) ? STEP_LEFT : STEP_DONE;
+}
+
 /* The copies stand in the receiver's table before their handles are written; on failure they go again. */
 static enum step copy_caps(struct core *core, struct thread *driver, struct thread *from,
                            struct thread *to, const struct message *send)
@@ -188,7 +200,7 @@ static enum step copy_caps(struct core *core, struct thread *driver, struct thre
     unsigned made;
 
     if (count == 0) {
-        return STEP_DONE;
+        return end_copy(driver);
     }
     if (count > MESSAGE_CAPS_MAX || !has_message(to)) {
         return STEP_FAILED;
@@ -203,6 +215,9 @@ static enum step copy_caps(struct core *core, struct thread *driver, struct thre
     }
     if (made == count) {
         step = user_copy(core, driver, to, target, handles, count * sizeof(cap_t), true);
+    }
+    if (step == STEP_DONE) {
+        step = end_copy(driver);
     }
     for (unsigned i = 0; step != STEP_DONE && i < made; i++) {
         struct cap *copy = cap_lookup(to->space, handles[i]);
@@ -332,14 +347,14 @@ static int64_t transfer_some(struct core *core, struct thread *driver)
     struct thread *peer = (struct thread *)PEER(driver);
     struct thread *from = SENDS(driver) ? driver : peer;
     struct thread *to = SENDS(driver) ? peer : driver;
-    enum step step;
+    enum step step = peer ? move_message(core, driver, from, to) : STEP_LEFT;
 
-    if (!peer) {
+    if (step == STEP_LEFT) {
+        ipc_let_go(core, driver); /* unless it has gone already */
         driver->flags &= (uint16_t)~THREAD_FLAG_DRIVES;
         return failed(core, driver, NULL,
                       (int64_t)OUTCOME(driver)); /* it inherits nothing already */
     }
-    step = move_message(core, driver, from, to);
     if (step == STEP_BLOCKED) {
         limit_copy(core, driver);
         return BLOCKED;
@@ -368,8 +383,10 @@ static void begin(struct core *core, struct thread *driver, struct thread *from,
 {
     struct thread *peer = driver == from ? to : from;
 
-    peer->state = THREAD_COPYING;
-    peer->server = driver;
+    /* Its own core may look at any moment, and is not to take a former server for the driver. */
+    __atomic_store_n(&peer->server, NULL, __ATOMIC_RELEASE);
+    __atomic_store_n(&peer->state, THREAD_COPYING, __ATOMIC_RELEASE);
+    __atomic_store_n(&peer->server, driver, __ATOMIC_RELEASE);
     driver->flags |= THREAD_FLAG_DRIVES;
     PEER(driver) = (uint64_t)peer;
     DONE(driver) = 0;
@@ -433,9 +450,10 @@ void ipc_abandon(struct core *core, struct thread *thread, int64_t error)
 
 bool ipc_ask_to_leave(struct thread *thread, uint8_t wish)
 {
+    bool copies = __atomic_load_n(&thread->state, __ATOMIC_ACQUIRE) == THREAD_COPYING;
     struct thread *driver = __atomic_load_n(&thread->server, __ATOMIC_ACQUIRE);
 
-    if (thread->state != THREAD_COPYING || !driver || !thread_claim_wish(thread, wish)) {
+    if (!copies || !driver || !thread_claim_wish(thread, wish)) {
         return false;
     }
     mail_post(driver, MAIL_LEAVE);

@@ -55,7 +55,7 @@ static void arrive(struct core *core, struct thread *thread)
     }
     core->arrived++;
     thread->state = THREAD_READY;
-    if (thread->flags & THREAD_FLAG_URGENT) {
+    if (thread->flags & THREAD_FLAG_URGENT && !(thread->flags & THREAD_FLAG_SUSPENDED)) {
         thread->priority = PRIORITY_COUNT - 1;
         sched_enqueue_front(core, thread);
     } else {

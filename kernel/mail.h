@@ -19,10 +19,11 @@
 #define MAIL_BROKEN  64u /* its space is to be told of a machine check, by it */
 
 /* thread.claimed, a bit each; 0: by nobody */
-#define CLAIM_HELD     1 /* somebody finishes its wait */
-#define CLAIM_CANCEL   2 /* its own core wants it out of a long copy, with E_CANCELED */
-#define CLAIM_LATE     4 /* the same, with E_TIMEOUT */
-#define CLAIM_PRIORITY 8 /* its priority has changed, and is to be set when the claim ends */
+#define CLAIM_HELD     1  /* somebody finishes its wait */
+#define CLAIM_CANCEL   2  /* its own core wants it out of a long copy, with E_CANCELED */
+#define CLAIM_LATE     4  /* the same, with E_TIMEOUT */
+#define CLAIM_PRIORITY 8  /* its priority has changed, and is to be set when the claim ends */
+#define CLAIM_COPIED   16 /* the copy is over: too late to leave it */
 
 /* Ask it of the thread's core, whichever that is when the message gets there. Any context but NMI. */
 void mail_post(struct thread *thread, uint32_t message);
@@ -56,13 +57,13 @@ static inline void thread_claim(const struct core *core, struct thread *thread)
     __atomic_store_n(&thread->waits_on, NULL, __ATOMIC_RELEASE);
 }
 
-/* On its own core: leave a wish with whoever has claimed it. False: nobody has, any more. */
+/* On its own core: leave a wish with whoever has claimed it. False: nobody has, any more, or too late. */
 static inline bool thread_claim_wish(struct thread *thread, uint8_t wish)
 {
     uint8_t claim = __atomic_load_n(&thread->claimed, __ATOMIC_ACQUIRE);
 
     do {
-        if (claim == 0) {
+        if (claim == 0 || (claim & CLAIM_COPIED && wish != CLAIM_PRIORITY)) {
             return false;
         }
     } while (!__atomic_compare_exchange_n(&thread->claimed, &claim, claim | wish, true,

@@ -44,6 +44,7 @@ static int64_t enqueue(struct core *core, struct thread *self, struct endpoint *
         return E_AGAIN;
     }
     self->state = (uint8_t)state;
+    self->server = NULL; /* a former one, of the fast way, may have ended */
     self->waits_on = &endpoint->object;
     wait_queue_insert(queue, self);
     if (timeout != TIMEOUT_NONE) {

@@ -302,11 +302,11 @@ int64_t sys_thread_cancel(struct core *core, struct thread *self)
         return E_BUSY;
     }
     if (!thread_leave_wait(core, thread)) {
-        if (thread->flags & THREAD_FLAG_DRIVES) {
-            return continue_with(self, syscall_restart); /* its page is just coming */
+        if (ipc_ask_to_leave(thread, CLAIM_CANCEL)) {
+            return E_OK; /* its partner's core will see to it */
         }
-        /* Its partner's core will see to it; or it is too late, and its wait has just ended. */
-        return ipc_ask_to_leave(thread, CLAIM_CANCEL) ? E_OK : E_BUSY;
+        __builtin_ia32_pause();
+        return continue_with(self, syscall_restart); /* its wait ends, or becomes another */
     }
     thread_wake(core, thread, E_CANCELED);
     return E_OK;

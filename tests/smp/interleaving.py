@@ -57,11 +57,20 @@ class Job:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a race's setup has made: the two jobs, and a look at the outcome, through the agent."""
+    """What a race's setup has made: the two jobs, and a look at the outcome, through the agent.
+
+    `c`, if there is one, begins on core C when B can go no further, and after both in each order.
+    """
 
     a: Job
     b: Job
     judge: Judge
+    c: Job | None = None
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """All that there are."""
+        return (self.a, self.b) if self.c is None else (self.a, self.b, self.c)
 
 
 @dataclass(frozen=True)
@@ -191,7 +200,7 @@ class Interleaver:
         self.agent = Agent(self.machine)
         self.scene = race.setup(self.agent)
         self.holds = {}
-        for job in (self.scene.a, self.scene.b):
+        for job in self.scene.jobs:
             self.holds[job.worker] = self.agent.hold(job.worker)
             self._start(job)
         self.machine.pause()
@@ -212,9 +221,13 @@ class Interleaver:
 
     def _observe(self) -> Outcome:
         """Let everything come to rest; what both got, and what the judge sees."""
-        a, b = (self._result(self._poll(job)) for job in (self.scene.a, self.scene.b))
-        a = self._result(self._poll(self.scene.a))  # the other may have ended its wait
-        seen = {"a": a, "b": b, **self.scene.judge()}
+        seen: dict[str, object] = {}
+        for _ in range(2):  # one that was polled first may have had its wait ended by another
+            seen |= {
+                name: self._result(self._poll(job))
+                for name, job in zip("abc", self.scene.jobs, strict=False)
+            }
+        seen |= self.scene.judge()
         return tuple(sorted(seen.items()))
 
     def _poll(self, job: Job) -> Result | None:
@@ -239,8 +252,11 @@ class Interleaver:
     def order(self, first: str) -> Outcome:
         """One after the other."""
         self._load("scene")
-        sides = {"a": (self.scene.a, CORE_A), "b": (self.scene.b, CORE_B)}
-        for side in (first, "ab".replace(first, "")):
+        cores = {"a": CORE_A, "b": CORE_B, "c": CORE_C}
+        sides = {
+            name: (job, cores[name]) for name, job in zip("abc", self.scene.jobs, strict=False)
+        }
+        for side in (first, *(side for side in sides if side != first)):
             self._release(*sides[side])
             self.machine.gdb.cont()
             self._poll(sides[side][0])
@@ -285,6 +301,9 @@ class Interleaver:
         self._others(b_too=True)
         while self.race and self.race.answers and self._answer(frozen):
             self._others(b_too=False)
+        if self.scene.c is not None:
+            self._release(self.scene.c, CORE_C)
+            self._run(CORE_C, {self.finished, self.idle})
         self.machine.gdb.change_breakpoints(frozenset())
         self.machine.gdb.cont()
         return self._observe()

@@ -135,6 +135,79 @@ def two_send_to_one_receiver(s: Stage) -> Scene:
     )
 
 
+def _calling(s: Stage, *options: str) -> tuple[int, int]:
+    """v calls, and nobody receives; the server that it had before, on its own core, has ended."""
+    endpoint, v, server = s.make("endpoint_create"), s.worker(CORE_C), s.worker(CORE_C)
+    s.block_ipc(server, "receive", endpoint)
+    s.block_ipc(v, "call", endpoint)
+    s.block_ipc(server, "reply_receive", endpoint)
+    assert s.agent.poll(v) is not None
+    s.agent.drop(server)
+    s.workers.remove(server)
+    s.block_ipc(v, "call", endpoint, *options)
+    return endpoint, v
+
+
+@race()
+def receive_and_cancel_of_the_caller(s: Stage) -> Scene:
+    """Out of one wait and into the next: it waits all the time, so it can be cancelled."""
+    endpoint, v = _calling(s, WORDS)
+    return s.scene(
+        ipc(s.a, "receive", endpoint),
+        call(s.b, "thread_cancel", s.thread(v)),
+        lambda: {"v": s.got(v)},
+    )
+
+
+LEFT = But(B_FIRST, {"a": E["CANCELED"]})
+IN_THE_COPY = "who leaves in the middle of a long copy leaves its partner with E_CANCELED"
+
+
+@race(LEFT, why=IN_THE_COPY)
+def receive_of_bytes_and_cancel_of_the_caller(s: Stage) -> Scene:
+    endpoint, v = _calling(s, "bytes=64")
+    return s.scene(
+        ipc(s.a, "receive", endpoint, "size=64"),
+        call(s.b, "thread_cancel", s.thread(v)),
+        lambda: {"v": s.got(v)},
+    )
+
+
+@race(BUSY, LEFT, why=f"{TAKEN}; {IN_THE_COPY}")
+def receive_of_bytes_and_cancel_of_the_sender(s: Stage) -> Scene:
+    endpoint, v = s.make("endpoint_create"), s.worker(CORE_C)
+    s.block_ipc(v, "send", endpoint, "bytes=64")
+    return s.scene(
+        ipc(s.a, "receive", endpoint, "size=64"),
+        call(s.b, "thread_cancel", s.thread(v)),
+        lambda: {"v": s.got(v)},
+    )
+
+
+@race(LEFT, why=IN_THE_COPY)
+def receive_of_bytes_and_end_of_the_caller(s: Stage) -> Scene:
+    endpoint, v = _calling(s, "bytes=64")
+    return s.scene(
+        ipc(s.a, "receive", endpoint, "size=64"),
+        call(s.b, "thread_end", s.thread(v)),
+        lambda: {"v": s.state(s.thread(v)), "priority": s.page.info(s.thread(s.a)).priority},
+    )
+
+
+@race()
+def receive_and_priority_of_the_caller(s: Stage) -> Scene:
+    """What it inherits to its server, whichever of its queues it is in."""
+    endpoint, v = _calling(s, WORDS)
+    return s.scene(
+        ipc(s.a, "receive", endpoint),
+        call(s.b, "thread_set_priority", s.thread(v), 120),
+        lambda: {
+            "v": s.page.info(s.thread(v)).priority,
+            "a's": s.page.info(s.thread(s.a)).priority,
+        },
+    )
+
+
 def _served(s: Stage) -> tuple[int, int]:
     """v calls, a has received it and owes the reply."""
     endpoint, v = s.make("endpoint_create"), s.worker(CORE_C, 160)
@@ -335,3 +408,24 @@ for _first in ON_A_RUNNING_ONE:
         _setup = _running(_first, _second)
         _setup.__name__ = f"{_first} and {_second} of one that runs".replace(" ", "_")
         race(both=False)(_setup)
+
+
+@race(
+    But(A_FIRST, {"b": None}),
+    why="the suspension waits on a's core for the resumption to be over",
+    both=False,
+)
+def suspension_on_the_way_and_resumption(s: Stage) -> Scene:
+    """b's operation and the resumption of b both come to a's core while a suspends b there."""
+    v, b = s.worker(CORE_C), s.thread(s.b)
+
+    def judge() -> Mapping[str, object]:
+        resumed = s.agent.call("thread_resume", b)
+        return {"resumed": resumed, "b's": s.got(s.b), "a's": s.state(s.thread(s.a))}
+
+    return s.scene(
+        call(s.a, "thread_suspend", b),
+        call(s.b, "thread_info", s.thread(s.a), s.page.at),
+        judge,
+        call(v, "thread_resume", b),
+    )

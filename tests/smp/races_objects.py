@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agent_support import ALL, PAGE, READ, SPOT, WRITE
-from agent_victim import CODE, DATA, LOOP, UD2
-from interleaving import CORE_C, But, Scene
+from agent_victim import CODE, DATA, LOOP, UD2, Victim
+from interleaving import CORE_B, CORE_C, But, Scene
 from stage import A_FIRST, Stage, call, ipc, race
 
 # ---- memory and capabilities
@@ -322,17 +322,63 @@ def watch_and_end_of_a_space(s: Stage) -> Scene:
     )
 
 
-@race(
-    But(A_FIRST, {"b": 0}),
-    why="the verdict is on its way to the thread's core, and it is ended once",
-)
-def verdict_and_end_of_the_faulted(s: Stage) -> Scene:
+def _faulted(s: Stage) -> Victim:
+    """One that faults whenever it runs, and a has its fault."""
     endpoint = s.make("endpoint_create")
     victim = s.victim(UD2, CORE_C, start=False)
     assert s.agent.call("space_set_fault", victim.space, endpoint, 0) == 0
     s.block_ipc(s.a, "receive", endpoint)
     assert s.agent.call("thread_start", victim.thread, CODE, DATA + PAGE, DATA) == 0
     assert s.agent.poll(s.a) is not None
+    return victim
+
+
+@race()
+def verdict_and_registers_of_the_faulted(s: Stage) -> Scene:
+    """It goes on with all the new ones or none, whoever writes what to its frame."""
+    victim = _faulted(s)
+    victim.page.write({**victim.registers(), "rax": 0x77, "rbx": 0x77}.values())
+
+    def judge() -> Mapping[str, object]:
+        registers = victim.registers()
+        return {"registers": (registers["rax"], registers["rbx"])}
+
+    return s.scene(
+        ipc(s.a, "reply", 0),
+        call(s.b, "thread_set_registers", victim.thread, victim.page.at),
+        judge,
+    )
+
+
+@race()
+def verdict_and_suspension_of_the_faulted(s: Stage) -> Scene:
+    victim = _faulted(s)
+
+    def judge() -> Mapping[str, object]:
+        before = victim.info().state
+        resumed = s.agent.call("thread_resume", victim.thread)
+        s.agent.settle(victim.thread)
+        return {"before": before, "resumed": resumed, "state": victim.info().state}
+
+    return s.scene(ipc(s.a, "reply", 0), call(s.b, "thread_suspend", victim.thread), judge)
+
+
+@race()
+def verdict_and_migration_of_the_faulted(s: Stage) -> Scene:
+    victim = _faulted(s)
+    return s.scene(
+        ipc(s.a, "reply", 0),
+        call(s.b, "thread_set_affinity", victim.thread, CORE_B),
+        lambda: {"state": victim.info().state, "core": victim.info().core},
+    )
+
+
+@race(
+    But(A_FIRST, {"b": 0}),
+    why="the verdict is on its way to the thread's core, and it is ended once",
+)
+def verdict_and_end_of_the_faulted(s: Stage) -> Scene:
+    victim = _faulted(s)
     return s.scene(
         ipc(s.a, "reply", 0, "label=1"),
         call(s.b, "thread_end", victim.thread),

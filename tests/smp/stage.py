@@ -80,11 +80,13 @@ class Stage:
         result = self.agent.sys("poll", notification)
         return result.value, result.second
 
-    def scene(self, a: Job, b: Job, judge: Callable[[], Mapping[str, object]]) -> Scene:
+    def scene(
+        self, a: Job, b: Job, judge: Callable[[], Mapping[str, object]], c: Job | None = None
+    ) -> Scene:
         def judge_and_strike() -> Mapping[str, object]:
             return {**judge(), "given back": self.strike()}
 
-        return Scene(a, b, judge_and_strike)
+        return Scene(a, b, judge_and_strike, c)
 
     def strike(self) -> bool:
         """Take everything down; has the account all of it back?"""
@@ -141,4 +143,4 @@ def turned_stage(agent: Agent) -> Stage:
 
 
 def turned(scene: Scene) -> Scene:
-    return Scene(scene.b, scene.a, scene.judge)
+    return Scene(scene.b, scene.a, scene.judge, scene.c)

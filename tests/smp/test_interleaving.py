@@ -51,6 +51,10 @@ FOUND = [
     ("wait-and-signal", CORE_A, "wait"),
     ("saving-a-reply-and-cancel-of-the-caller-turned", CORE_C, "thread_leave_place"),
     ("copy-and-delete", CORE_A, "sys_cap_copy"),
+    ("verdict-and-registers-of-the-faulted", CORE_A, "fault_verdict"),
+    ("suspension-on-the-way-and-resumption", CORE_A, "sys_thread_suspend"),
+    ("receive-and-cancel-of-the-caller", CORE_A, "endpoint_receive"),
+    ("receive-of-bytes-and-cancel-of-the-caller", CORE_A, "user_copy"),
 ]
 
 
