@@ -4,7 +4,7 @@
 #include "kernel/obj/mapping.h"
 #include "kernel/syscall.h"
 
-#define MAP_FLAGS (MAP_READ | MAP_WRITE | MAP_EXECUTE | MAP_UNCACHED | MAP_LARGE)
+#define MAP_FLAGS (MAP_RIGHTS | MAP_UNCACHED | MAP_LARGE)
 #define PAGE_MASK ((uint64_t)PAGE_SIZE - 1)
 
 /* Argument 0, a space that may be mapped into; on failure *error says why. */
@@ -151,62 +151,106 @@ int64_t sys_map(struct core *core, struct thread *self)
     return fill(core, self);
 }
 
-/* --- unmap: what is done is no longer there, so it can be made again from its start --- */
+/* --- unmap: what is done is no longer there, so it can be looked for again from the start --- */
+
+static void unmap_continue(struct core *core, struct thread *self);
+
+/* The first mapping from an address on, but for one that begins below: that was mapped since the split. */
+static struct mapping *mapping_at_or_above(const struct space *space, uint64_t address)
+{
+    struct mapping *mapping = mapping_from(space, address);
+
+    if (mapping != NULL && mapping->node.key < address) {
+        mapping = mapping_from(space, mapping->node.key + mapping->bytes);
+    }
+    return mapping;
+}
+
+/* Does it end within a range? Else it was mapped since the split, too. */
+static bool ends_by(const struct mapping *mapping, uint64_t end)
+{
+    return mapping != NULL && mapping->node.key + mapping->bytes <= end;
+}
+
+static int64_t unmap(struct core *core, struct thread *self)
+{
+    int64_t error;
+    struct space *space = argument_space(self, &error);
+    uint64_t end = ARG1(self) + ARG2(self);
+    bool more = space != NULL;
+
+    while (more) {
+        lock_acquire(&space->object.lock);
+        struct mapping *mapping = mapping_at_or_above(space, ARG1(self));
+
+        more = ends_by(mapping, end);
+        if (more) {
+            mapping_cut_some(mapping, end);
+        }
+        lock_release(&space->object.lock);
+        if (more && preemption_wanted(core)) {
+            return continue_with(self, unmap_continue);
+        }
+    }
+    return error;
+}
+
+static void unmap_continue(struct core *core, struct thread *self)
+{
+    finish(self, unmap(core, self));
+}
 
 int64_t sys_unmap(struct core *core, struct thread *self)
 {
     int64_t error;
     struct space *space = argument_space(self, &error);
-    uint64_t address = ARG1(self);
-    uint64_t end = address + ARG2(self);
 
     if (space == NULL) {
         return error;
     }
-    if (!user_range(address, ARG2(self))) {
+    if (!user_range(ARG1(self), ARG2(self))) {
         return E_INVAL;
     }
-    if (!mapping_split(space, address, end)) {
+    if (!mapping_split(space, ARG1(self), ARG1(self) + ARG2(self))) {
         return E_NOMEM;
     }
-    for (;;) {
-        lock_acquire(&space->object.lock);
-        struct mapping *mapping = mapping_from(space, address);
-        bool more = mapping != NULL && mapping->node.key < end;
-
-        if (more) {
-            mapping_cut_some(mapping, end);
-        }
-        lock_release(&space->object.lock);
-        if (!more) {
-            return E_OK;
-        }
-        if (preemption_wanted(core)) {
-            return continue_with(self, syscall_restart);
-        }
-    }
+    return unmap(core, self);
 }
 
 /* --- protect: words[0] is the address that has been reached --- */
 
 static void protect_continue(struct core *core, struct thread *self);
 
+/*
+ * The mapping at words[0]. In the middle of one whose flags are others than ours, somebody has changed
+ * or mapped it since we were at its start: it is his, and we go on behind it.
+ */
+static struct mapping *to_protect(const struct space *space, struct thread *self, uint8_t flags)
+{
+    struct mapping *mapping = mapping_from(space, self->words[0]);
+
+    if (mapping != NULL && mapping->node.key < self->words[0] &&
+        (mapping->flags & MAP_RIGHTS) != flags) {
+        mapping = mapping_at_or_above(space, self->words[0]);
+    }
+    return ends_by(mapping, ARG1(self) + ARG2(self)) ? mapping : NULL;
+}
+
 /* One step from words[0] on; *more says whether there is more to do. */
 static int64_t protect_step(struct space *space, struct thread *self, bool *more)
 {
-    uint64_t end = ARG1(self) + ARG2(self);
     uint8_t flags = (uint8_t)ARG3(self);
     struct page_table table = space_table(space);
-    struct mapping *mapping = mapping_from(space, self->words[0]);
+    struct mapping *mapping = to_protect(space, self, flags);
 
-    *more = mapping != NULL && mapping->node.key < end;
+    *more = mapping != NULL;
     if (!*more) {
         return E_OK;
     }
     if (flags & ~mapping->allowed) {
         return E_RIGHTS;
     }
-    mapping->flags = (mapping->flags & ~(MAP_READ | MAP_WRITE | MAP_EXECUTE)) | flags;
+    mapping->flags = (mapping->flags & ~MAP_RIGHTS) | flags;
     uint64_t at = self->words[0] > mapping->node.key ? self->words[0] : mapping->node.key;
 
     self->words[0] = page_protect_some(&table, at, mapping->node.key + mapping->bytes, MAPPING_STEP,
@@ -221,9 +265,6 @@ static int64_t protect(struct core *core, struct thread *self)
     struct space *space = argument_space(self, &error);
     bool more = space != NULL;
 
-    if (more && !mapping_split(space, self->words[0], ARG1(self) + ARG2(self))) {
-        return E_NOMEM;
-    }
     while (more) {
         lock_acquire(&space->object.lock);
         error = protect_step(space, self, &more);
@@ -245,11 +286,19 @@ static void protect_continue(struct core *core, struct thread *self)
 
 int64_t sys_protect(struct core *core, struct thread *self)
 {
+    int64_t error;
+    struct space *space = argument_space(self, &error);
     uint64_t flags = ARG3(self);
 
-    if (flags & ~(uint64_t)(MAP_READ | MAP_WRITE | MAP_EXECUTE) || !map_flags_valid(flags) ||
+    if (flags & ~(uint64_t)MAP_RIGHTS || !map_flags_valid(flags) ||
         !user_range(ARG1(self), ARG2(self))) {
         return E_INVAL;
+    }
+    if (space == NULL) {
+        return error;
+    }
+    if (!mapping_split(space, ARG1(self), ARG1(self) + ARG2(self))) {
+        return E_NOMEM;
     }
     self->words[0] = ARG1(self);
     return protect(core, self);

@@ -4,9 +4,8 @@
 #include "kernel/mm/init.h"
 #include "kernel/mm/kmem.h"
 #include "kernel/obj/cap.h"
+#include "kernel/obj/quota.h"
 #include "kernel/syscall.h"
-
-#define MAP_RIGHTS (MAP_READ | MAP_WRITE | MAP_EXECUTE)
 
 static struct mapping *of_node(struct tree_node *node)
 {
@@ -403,26 +402,40 @@ static void split_mapping(struct mapping *mapping, struct mapping *upper, uint64
 
 /* All that is needed is taken first, so that nothing is half done when there is not enough. */
 struct spares {
+    struct quota *account; /* the space's, held by a reference; NULL: nothing is needed */
     unsigned mappings, tables;
     struct mapping *mapping[2];
     uint64_t table[2];
 };
 
-static void spares_give(struct space *space, struct spares *spares)
+static void spares_give(struct spares *spares)
 {
+    if (spares->account == NULL) {
+        return;
+    }
     while (spares->mappings > 0) {
-        kmem_free(space->account, spares->mapping[--spares->mappings], sizeof(struct mapping));
+        kmem_free(spares->account, spares->mapping[--spares->mappings], sizeof(struct mapping));
     }
     while (spares->tables > 0) {
-        frame_free(space->account, spares->table[--spares->tables], 0);
+        frame_free(spares->account, spares->table[--spares->tables], 0);
     }
+    object_unref(&spares->account->object);
 }
 
-static bool spares_take(struct space *space, struct spares *spares, unsigned mappings,
-                        unsigned tables)
+/* For both addresses. Only where a mapping is crossed can a large page be, and while there is one the account is. */
+static bool spares_take(struct space *space, uint64_t from, uint64_t to, struct spares *spares)
 {
+    struct page_table table = space_table(space);
+    const uint64_t *low = large_crossing(&table, from), *high = large_crossing(&table, to);
+    unsigned mappings = (crossing(space, from) != NULL) + (crossing(space, to) != NULL);
+    unsigned tables = (low != NULL) + (high != NULL && high != low);
+
+    if (mappings > 0) {
+        spares->account = space->account;
+        object_ref(&spares->account->object);
+    }
     while (spares->mappings < mappings) {
-        struct mapping *mapping = kmem_alloc(space->account, sizeof(*mapping));
+        struct mapping *mapping = kmem_alloc(spares->account, sizeof(*mapping));
 
         if (mapping == NULL) {
             return false;
@@ -430,68 +443,47 @@ static bool spares_take(struct space *space, struct spares *spares, unsigned map
         spares->mapping[spares->mappings++] = mapping;
     }
     while (spares->tables < tables) {
-        uint64_t table = frame_alloc_dirty(space->account, 0);
+        uint64_t frame = frame_alloc_dirty(spares->account, 0);
 
-        if (table == 0) {
+        if (frame == 0) {
             return false;
         }
-        spares->table[spares->tables++] = table;
+        spares->table[spares->tables++] = frame;
     }
     return true;
 }
 
+/* A hold of the lock for each, for a large page takes long. What crosses since the spares were counted stays. */
 static void split_at(struct space *space, uint64_t address, struct spares *spares)
 {
     struct page_table table = space_table(space);
+
+    lock_acquire(&space->object.lock);
     struct mapping *mapping = crossing(space, address);
     uint64_t *entry = large_crossing(&table, address);
 
-    if (entry != NULL) {
-        page_split(entry, spares->table[--spares->tables]);
-        tlb_invalidate(space, address & ~(uint64_t)(LARGE_PAGE_SIZE - 1), 1);
+    if (mapping != NULL && spares->mappings > 0 && (entry == NULL || spares->tables > 0)) {
+        if (entry != NULL) {
+            page_split(entry, spares->table[--spares->tables]);
+            tlb_invalidate(space, address & ~(uint64_t)(LARGE_PAGE_SIZE - 1), 1);
+        }
+        split_mapping(mapping, spares->mapping[--spares->mappings], address);
     }
-    split_mapping(mapping, spares->mapping[--spares->mappings], address);
-}
-
-/* At the places where a mapping is crossed; only there can a large page be. */
-static bool split(struct space *space, const uint64_t addresses[], unsigned count)
-{
-    struct page_table table = space_table(space);
-    struct spares spares = {0};
-    const uint64_t *before = NULL;
-    unsigned tables = 0;
-
-    for (unsigned i = 0; i < count; i++) {
-        const uint64_t *entry = large_crossing(&table, addresses[i]);
-
-        tables += entry != NULL && entry != before;
-        before = entry;
-    }
-    bool enough = spares_take(space, &spares, count, tables);
-
-    for (unsigned i = 0; enough && i < count; i++) {
-        split_at(space, addresses[i], &spares);
-    }
-    spares_give(space, &spares);
-    return enough;
+    lock_release(&space->object.lock);
 }
 
 bool mapping_split(struct space *space, uint64_t from, uint64_t to)
 {
-    uint64_t addresses[2];
-    unsigned count = 0;
-    bool enough = true;
+    struct spares spares = {0};
 
     lock_acquire(&space->object.lock);
-    if (crossing(space, from) != NULL) {
-        addresses[count++] = from;
-    }
-    if (crossing(space, to) != NULL) {
-        addresses[count++] = to;
-    }
-    if (count > 0) {
-        enough = split(space, addresses, count);
-    }
+    bool enough = spares_take(space, from, to, &spares);
+
     lock_release(&space->object.lock);
+    if (enough && spares.mappings > 0) {
+        split_at(space, from, &spares);
+        split_at(space, to, &spares);
+    }
+    spares_give(&spares);
     return enough;
 }

@@ -15,6 +15,8 @@
 
 #define MAPPING_STEP 32
 
+#define MAP_RIGHTS (MAP_READ | MAP_WRITE | MAP_EXECUTE)
+
 /* What a mapping is to be. */
 struct map_request {
     cap_t handle;                    /* by which the capability was found */
@@ -46,7 +48,10 @@ int64_t mapping_add(struct space *space, struct cap *cap, const struct map_reque
 bool mapping_fill_some(struct mapping *mapping, uint64_t *address);
 /* The space's lock is held: cut some pages off the mapping's start, up to `end`; with the last it goes. */
 void mapping_cut_some(struct mapping *mapping, uint64_t end);
-/* Make sure that no mapping and no large page crosses either address; false = no memory. */
+/*
+ * Cut in two what crosses either address now, mapping and large page; false = no memory, nothing changed. What
+ * crosses them later somebody has mapped since: to unmap and protect it comes after them, and they pass it over.
+ */
 bool mapping_split(struct space *space, uint64_t from, uint64_t to);
 /* Does it show the object's page at `offset`? Either lock is held. */
 static inline bool mapping_shows(const struct mapping *mapping, uint64_t offset)

@@ -266,18 +266,11 @@ uint64_t greatest_step(void)
 }
 
 typedef int64_t call_fn(struct core *c, struct thread *t);
-int64_t call(call_fn *function, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4);
-int64_t call(call_fn *function, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4)
+static struct thread halted; /* in the middle of a call that has been given up */
+
+/* Continuations, until the call has come to its end or is given up. */
+static int64_t finish(call_fn *function, int64_t result)
 {
-    self.frame.rsi = a0, self.frame.rdx = a1, self.frame.r8 = a2;
-    self.frame.r9 = a3, self.frame.r10 = a4;
-    tick();
-    if (patience <= 0) {
-        patience = INT_MAX;
-    }
-    uint64_t first = account->used;
-    int64_t result = function(&core, &self);
-    greatest = account->used > first ? account->used - first : 0;
     while (result == BLOCKED && patience-- > 0) {
         continuation_fn *next = self.continuation;
         uint64_t before = account->used;
@@ -294,7 +287,38 @@ int64_t call(call_fn *function, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t 
         }
     }
     patience = 0;
+    halted = self;
     return result;
+}
+int64_t call(call_fn *function, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4);
+int64_t call(call_fn *function, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4)
+{
+    self.frame.rsi = a0, self.frame.rdx = a1, self.frame.r8 = a2;
+    self.frame.r9 = a3, self.frame.r10 = a4;
+    tick();
+    if (patience <= 0) {
+        patience = INT_MAX;
+    }
+    uint64_t first = account->used;
+    int64_t result = function(&core, &self);
+    greatest = account->used > first ? account->used - first : 0;
+    return finish(function, result);
+}
+/* What was given up goes on to its end, after other calls. */
+int64_t go_on(struct thread *from, call_fn *function);
+int64_t go_on(struct thread *from, call_fn *function)
+{
+    self = *from;
+    patience = INT_MAX;
+    return finish(function, BLOCKED);
+}
+/* A copy of the thread whose last call has been given up. */
+struct thread *keep(void);
+struct thread *keep(void)
+{
+    static struct thread kept;
+    kept = halted;
+    return &kept;
 }
 uint64_t rdx(void);
 uint64_t rdx(void)

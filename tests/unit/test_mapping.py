@@ -9,6 +9,8 @@ every account must be empty.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,6 +65,8 @@ class Kernel:
         }.items():
             function = getattr(lib, name)
             function.argtypes, function.restype = [u64] * arguments, u64
+        lib.keep.restype = ctypes.c_void_p
+        lib.go_on.argtypes, lib.go_on.restype = [ctypes.c_void_p] * 2, ctypes.c_int64
         lib.slice.argtypes, lib.slice.restype = [u64] * 3, ctypes.c_int64
         lib.copy.argtypes, lib.copy.restype = [u64, ctypes.c_uint32], u64
         lib.cut_once.argtypes = [u64]
@@ -76,6 +80,21 @@ class Kernel:
         padded = [*arguments, 0, 0, 0, 0, 0][:5]
         result: int = self.lib.call(function, *padded)
         return result
+
+    @contextmanager
+    def in_the_middle(self, name: str, *arguments: int, after: int) -> Iterator[None]:
+        """System call NAME stands still after some steps; in here come other threads' calls.
+
+        Then it goes on to its end, to which not a byte of memory is left, and has to be done.
+        """
+        self.lib.give_up_after(after)
+        assert self.call(name, *arguments) == BLOCKED
+        kept = self.lib.keep()
+        yield
+        function = ctypes.cast(getattr(self.lib, f"sys_{name}"), ctypes.c_void_p)
+        limit = self.lib.limit(self.lib.used())
+        assert self.lib.go_on(kept, function) == 0
+        self.lib.limit(limit)
 
     def create(self, size: int, pager: int = 0) -> int:
         """A new memory object: its handle, or the error."""
@@ -477,6 +496,76 @@ def test_hole_that_cannot_be_paid_changes_nothing(fresh: Kernel) -> None:
     assert (fresh.lib.used(), fresh.pages()) == (before, pages)
     fresh.lib.limit(old)
     assert fresh.call("unmap", SPACE, address + PAGE, PAGE) == 0
+
+
+@pytest.mark.parametrize("name", ["unmap", "protect"])
+def test_two_cuts_are_both_paid_or_none(fresh: Kernel, name: str) -> None:
+    """Both ends in a large page each: two tables, and two mappings, which may take a slab more."""
+    handle = fresh.create(2 * LARGE)
+    address = BASE + 8 * PAGE
+    arguments = (SPACE, address + PAGE, 2 * LARGE - 2 * PAGE, READ)
+    assert fresh.call("map", SPACE, handle, address | READ | WRITE | BIG, 2 * LARGE, 0) == 0
+    before, pages = fresh.lib.used(), fresh.pages()
+    results = []
+    for spare in range(4):
+        old = fresh.lib.limit(before + spare * PAGE)
+        results.append(fresh.call(name, *arguments))
+        if results[-1] == E_NOMEM:
+            assert (fresh.lib.used(), fresh.pages()) == (before, pages), f"{spare} pages"
+        fresh.lib.limit(old)
+    assert results[:2] == [E_NOMEM, E_NOMEM]
+    assert results[3] == 0
+    changed = fresh.pages()[8 : 8 + 512]
+    assert changed[0] & WRITE
+    assert not any(page & WRITE for page in changed[1:])
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_what_is_mapped_in_the_middle_of_an_unmap_stays(fresh: Kernel, steps: int) -> None:
+    """If it lies across one of the ends: it is mapped after the range was unmapped."""
+    fresh.lib.start(24 << 20, 1)
+    handle = fresh.create(512 * PAGE)
+    at = BASE + PAGE
+    assert fresh.call("map", SPACE, handle, at | READ, 200 * PAGE, 0) == 0
+    with fresh.in_the_middle("unmap", SPACE, at, 300 * PAGE, after=steps):
+        for page in (0, 299):  # relative to BASE
+            spot = BASE + page * PAGE
+            assert fresh.call("map", SPACE, handle, spot | READ | WRITE, 3 * PAGE, 0) == 0
+    there = [page for page, entry in enumerate(fresh.pages()) if entry]
+    assert there == [0, 1, 2, 299, 300, 301]
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_what_is_mapped_in_the_middle_of_a_protect_stays(fresh: Kernel, steps: int) -> None:
+    fresh.lib.start(24 << 20, 1)
+    handle = fresh.create(512 * PAGE)
+    at = BASE + PAGE
+    assert fresh.call("map", SPACE, handle, at | READ | WRITE, 200 * PAGE, 0) == 0
+    with fresh.in_the_middle("protect", SPACE, at, 300 * PAGE, READ, after=steps):
+        assert fresh.call("unmap", SPACE, at, (32 * steps + 10) * PAGE) == 0
+        for page in (0, 299):
+            spot = BASE + page * PAGE
+            count = 32 * steps + 6 if page == 0 else 3  # it begins below, and ends behind
+            assert fresh.call("map", SPACE, handle, spot | READ | WRITE, count * PAGE, 0) == 0
+    pages = fresh.pages()
+    new = {*range(32 * steps + 6), 299, 300, 301}
+    old = set(range(32 * steps + 11, 201))
+    assert {page for page, entry in enumerate(pages) if entry} == new | old
+    assert {page for page, entry in enumerate(pages) if entry & WRITE} == new
+    for page in new:
+        assert fresh.lib.fault(BASE + page * PAGE, 6) == 0, "the mapping says the same"
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_of_two_that_protect_the_later_one_wins(fresh: Kernel, steps: int) -> None:
+    """The one in the middle leaves the rest of a mapping to who has changed it since."""
+    fresh.lib.start(24 << 20, 1)
+    handle = fresh.create(512 * PAGE)
+    whole = (SPACE, BASE, 200 * PAGE)
+    assert fresh.call("map", SPACE, handle, BASE | READ | WRITE, 200 * PAGE, 0) == 0
+    with fresh.in_the_middle("protect", *whole, READ, after=steps):
+        assert fresh.call("protect", *whole, READ | EXECUTE) == 0
+    assert {entry & (WRITE | EXECUTE) for entry in fresh.pages() if entry} == {EXECUTE}
 
 
 def test_pager_supplies_page_by_page(fresh: Kernel) -> None:
