@@ -29,17 +29,20 @@ struct timer_wheel {
     struct thread *due; /* of the slot whose tick has come, those that have not had their turn */
 };
 
-/* Debug builds: the locks that a core holds, in the order of taking, and how long one has been held. */
+/* Debug builds: the locks that a core holds, in the order of taking, and the longest hold of each rank. */
 #define LOCKS_MOST 4
 struct lock_record {
     struct {
         const struct lock *lock;
         uint64_t since; /* TSC */
+        uint64_t from;  /* the code that took it */
     } held[LOCKS_MOST];
     uint64_t count;
-    uint64_t taken;      /* how many there ever were */
-    uint64_t longest;    /* ticks of the TSC that one was held, */
-    uint64_t longest_at; /* and the code that gave it up */
+    uint64_t taken; /* how many there ever were */
+    struct {
+        uint64_t ticks;    /* of the TSC; 0: none was ever held */
+        uint64_t from, to; /* the code that took it, and that gave it up */
+    } longest[RANK_COUNT];
 };
 
 /*

@@ -76,6 +76,7 @@ void lock_taken(const struct lock *lock)
         panic("more than %u locks are held", LOCKS_MOST);
     }
     core->locks.held[core->locks.count].lock = lock;
+    core->locks.held[core->locks.count].from = (uint64_t)__builtin_return_address(0);
     core->locks.held[core->locks.count].since = clock_now();
     core->locks.count++;
     core->locks.taken++;
@@ -97,11 +98,13 @@ void lock_given(const struct lock *lock)
     if (i == locks->count) {
         panic("lock %p is given up by a core that does not hold it", (const void *)lock);
     }
-    uint64_t time = clock_now() - locks->held[i].since;
+    uint64_t ticks = clock_now() - locks->held[i].since;
+    unsigned rank = rank_of(lock);
 
-    if (time > locks->longest) {
-        locks->longest = time;
-        locks->longest_at = (uint64_t)__builtin_return_address(0);
+    if (ticks > locks->longest[rank].ticks) {
+        locks->longest[rank].ticks = ticks;
+        locks->longest[rank].from = locks->held[i].from;
+        locks->longest[rank].to = (uint64_t)__builtin_return_address(0);
     }
     for (locks->count--; i < locks->count; i++) {
         locks->held[i] = locks->held[i + 1];

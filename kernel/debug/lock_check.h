@@ -2,7 +2,7 @@
 /*
  * Debug builds: locks are taken in the order of their ranks, by the outermost level on the kernel's
  * stack only, with IF=1, and given up before a core leaves to user mode or goes idle. The longest
- * hold is in struct core, for the harness.
+ * hold of each rank is in struct core: under -icount the harness asserts a limit (tests/smp/test_locks.py).
  */
 #ifndef ONESTACK_DEBUG_LOCK_CHECK_H
 #define ONESTACK_DEBUG_LOCK_CHECK_H

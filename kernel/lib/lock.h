@@ -22,7 +22,8 @@ enum lock_rank {
     RANK_SLABS,   /* an account's */
     RANK_WINDOWS, /* of capabilities */
     RANK_FRAMES,
-    RANK_LINE /* of the console */
+    RANK_LINE, /* of the console */
+    RANK_COUNT
 };
 
 struct lock {

@@ -130,8 +130,12 @@ static enum space_fault resolve(struct space *space, uint64_t address, uint64_t 
     }
     uint64_t rights = mapping_rights(mapping);
     unsigned level;
+    bool absent = *page_find(&table, address, &level) == 0;
 
-    if (*page_find(&table, address, &level) != 0) {
+    if (absent && level > 2) { /* each new table is cleared under a hold of the lock of its own */
+        return page_reach(&table, address, level - 1, NULL) ? SPACE_FAULT_TABLE : SPACE_FAULT_NONE;
+    }
+    if (!absent) {
         /* Who protects it may not have come so far, or have ended; else only the TLB did not know better. */
         page_protect_some(&table, address, address + PAGE_SIZE, 1, rights & (PTE_WRITE | PTE_NX));
     } else if (!page_set(&table, address, 1, page | rights)) {
@@ -144,17 +148,20 @@ static enum space_fault resolve(struct space *space, uint64_t address, uint64_t 
 enum space_fault space_fault(struct space *space, uint64_t address, uint64_t error,
                              struct memory **memory, uint64_t *offset)
 {
-    enum space_fault what = SPACE_FAULT_NONE;
+    enum space_fault what;
 
     address &= ~(uint64_t)(PAGE_SIZE - 1);
-    lock_acquire(&space->object.lock);
-    if (!space->object.dying) {
-        what = resolve(space, address, error, memory, offset);
-    }
-    if (what == SPACE_FAULT_PAGER) {
-        object_ref(&(*memory)->object);
-    }
-    lock_release(&space->object.lock);
+    do {
+        what = SPACE_FAULT_NONE;
+        lock_acquire(&space->object.lock);
+        if (!space->object.dying) {
+            what = resolve(space, address, error, memory, offset);
+        }
+        if (what == SPACE_FAULT_PAGER) {
+            object_ref(&(*memory)->object);
+        }
+        lock_release(&space->object.lock);
+    } while (what == SPACE_FAULT_TABLE);
     return what;
 }
 

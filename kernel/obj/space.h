@@ -76,7 +76,8 @@ void space_watch_end(struct core *core, struct space *space);
 enum space_fault {
     SPACE_FAULT_RETRY, /* the page is mapped now */
     SPACE_FAULT_PAGER, /* ask the pager of *memory for the page at *offset */
-    SPACE_FAULT_NONE   /* a real fault: nothing mapped there, not so, or no memory for tables */
+    SPACE_FAULT_NONE,  /* a real fault: nothing mapped there, not so, or no memory for tables */
+    SPACE_FAULT_TABLE  /* inside space.c: a page table more is there; look again */
 };
 /*
  * `error` is the CPU's error code. For SPACE_FAULT_PAGER, *memory comes with a reference that the
