@@ -108,6 +108,7 @@ def reclaim_and_a_message_from_there(s: Stage) -> Scene:
     """The sender misses the page, or has it."""
     paged, _ = _paged(s)
     assert s.agent.call("map", s.agent.space, paged, THERE | READ | WRITE, 2 * PAGE, 0) == 0
+    assert s.agent.poke(THERE, 1)
     endpoint, v = s.make("endpoint_create"), s.worker(CORE_C)
     s.block_ipc(v, "receive", endpoint, "size=64")
     return s.scene(
