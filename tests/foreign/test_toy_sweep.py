@@ -195,10 +195,21 @@ def test_a_boundary_that_no_round_comes_to_is_not_judged() -> None:
     with Sweeper(replace(target(), patience=0.3)) as sweeper:
         sweeper.open(NULL, NMI)
         boundary = sweeper.record()[3]
-        cell = sweeper.judge(replace(boundary, hit=boundary.hit + 40))
+        cell = sweeper.judge(replace(boundary, interrupts=not boundary.interrupts))
         assert cell.outcome is None
-        assert cell.detail.startswith("visit 41 of it did not come in 17 rounds and one in steps")
+        assert cell.detail == "it did not come in 16 rounds, and not in steps"
         assert sweeper.judge(boundary).outcome is not None  # and it goes on with the next
+
+
+def test_for_a_visit_that_does_not_come_an_earlier_one_is_struck_and_named() -> None:
+    with Sweeper(target()) as sweeper:
+        sweeper.open(NULL, NMI)
+        for boundary in sweeper.record():
+            cell = sweeper.judge(replace(boundary, hit=boundary.hit + 40))
+            assert cell.outcome == sweeper.judge(boundary).outcome
+            assert cell.detail.endswith(
+                f"struck at visit {boundary.hit}, for visit {boundary.hit + 40} did not come"
+            )
 
 
 def test_a_visit_that_rounds_do_not_bring_is_come_to_by_steps(

@@ -93,13 +93,15 @@ class Rules:
 
     `sleeper` is where a thread waits for its timer, which may come at any time; `sliced` is where
     one may be preempted, on a machine whose time is real, before it goes the path. `stacks` are
-    those with an IST entry that the path itself uses.
+    those with an IST entry that the path itself uses. `mortal` is where the threads are that it
+    makes anew each time: with several cores, in memory that is another one each time.
     """
 
     all_registers: bool = False
     sleeper: str = ""
     sliced: str = ""
     stacks: tuple[str, ...] = ()
+    mortal: str = ""
 
 
 def _unlike(now: bytes, first: bytes, others: Sequence[bytes]) -> list[int]:
@@ -192,6 +194,7 @@ class KernelOracle:
         self._elsewhere: set[int] = set()  # threads of other cores: only their canaries are judged
         self._shared = 0  # where the waiter counts (NMIs, interrupts), in all spaces
         self._waiter_cr3 = 0
+        self._path = ""
         self._round: _Round | None = None
 
     @property
@@ -218,6 +221,7 @@ class KernelOracle:
                 for number, thread in enumerate(threads)
                 if self.state.field(thread, "core") not in (0, core)
             }
+        self._path = view.path.name
         self._learned.append(self._read(view, registers))
         first = self._learned[0]
         for number in range(len(self._addresses)):
@@ -285,7 +289,13 @@ class KernelOracle:
             said.append(
                 f"{len(self._elsewhere)} threads of other cores: only their canaries judged"
             )
+        rules = self.rules.get(self._path, Rules())
+        mortal = [n for n in range(len(self._addresses)) if self._mortal(n, first, rules)]
+        if mortal:
+            said.append(f"{len(mortal)} threads that the path makes: their TCBs are not judged")
         for number, member in sorted(self._unstable):
+            if number in mortal:
+                continue
             if number in self._elsewhere:
                 continue
             where = self.images.name(self.state.field(first.threads[number], "frame.rip"))
@@ -537,6 +547,8 @@ class KernelOracle:
         first, found = self._learned[0], []
         for number, address in enumerate(self._addresses):
             members = RUNNING_MEMBERS if address == running else THREAD_MEMBERS
+            if self._mortal(number, now, rules):
+                continue
             if number in self._elsewhere:
                 members = CANARIES
             elif address != running and self._fpu_changed(number, now):
@@ -550,8 +562,20 @@ class KernelOracle:
                     found.append(f"{member} of the thread at {where} is {is_now:#x}, not {was:#x}")
         return found
 
+    def _mortal(self, number: int, now: _End, rules: Rules) -> bool:
+        """With other cores, its end is in their hands: whose TCB this is differs each time.
+
+        If it is one at all: the page may be given back. The thread itself is judged by the
+        registers at the path's end, where it runs, if it lives.
+        """
+        if not rules.mortal or not self._elsewhere:
+            return False
+        place = self.images.range_of(rules.mortal)
+        threads = (self._learned[0].threads[number], now.threads[number])
+        return any(self.state.field(thread, "frame.rip") in place for thread in threads)
+
     def _fpu_changed(self, number: int, now: _End) -> bool:
-        """Not judged if it varies anyway, or if this is another thread's memory each time."""
+        """Not judged if it varies anyway, or if the area is another one each time."""
         if {(number, FPU), (number, "fpu")} & self._unstable:
             return False
         return now.fpu[number] != self._learned[0].fpu[number]

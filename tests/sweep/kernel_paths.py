@@ -108,6 +108,7 @@ _IN_CALL = {
     "end": ("sweep_slow_after",),
     "after": "sweep_slow",
 }
+_YOUNG = "sweep_young..sweep_end+0x4"  # behind its system call, too
 _GROUPS = {
     # the fast ways, a slow one, pointers good and bad
     "syscall": (
@@ -189,15 +190,23 @@ _GROUPS = {
     ),
     # a thread's life: start, first use of the FPU, end
     "thread": (
-        _Walk(Path("start", "sweep_start", ("sweep_fpu",)), "young"),
-        _fault("fpu", "young"),
-        _Walk(Path("end", "sweep_end", ("sweep_start_after",)), "young"),
+        _Walk(Path("start", "sweep_start", ("sweep_fpu",)), "young", Rules(mortal=_YOUNG)),
+        _Walk(
+            Path("fpu", "sweep_fpu", ("sweep_fpu_after",)),
+            "young",
+            Rules(all_registers=True, mortal=_YOUNG),
+        ),
+        _Walk(Path("end", "sweep_end", ("sweep_start_after",)), "young", Rules(mortal=_YOUNG)),
     ),
     # the end of others: capabilities derived from one, memory with its mapping, a process
     "object": (
         _call("revoke"),
         _call("delete"),
-        _call("space-end"),
+        _Walk(
+            Path("space-end", "sweep_space_end", ("sweep_space_end_after",)),
+            "space_end",
+            Rules(mortal="0x0..0x1"),  # a thread that was never started
+        ),
     ),
 }
 _WALKS = [walk for group in _GROUPS.values() for walk in group]

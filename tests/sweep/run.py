@@ -176,7 +176,10 @@ class Sweep:
         what = ", ".join(stage.events)
         told = f"{count:,} of {total:,} boundaries struck, {good:,} survived"
         missing = sum(len(result.unreached) for result in results)
-        print(f"{stage.title}, {what}: {told}" + f", {missing:,} not judged" * bool(missing))
+        earlier = sum("struck at visit" in cell.detail for r in results for cell in r.cells)
+        told += f", {missing:,} not judged" * bool(missing)
+        told += f", {earlier:,} struck at an earlier visit of the loop" * bool(earlier)
+        print(f"{stage.title}, {what}: {told}")
         for result in results if not stage.control else ():
             for cell in result.failures[:MOST_TOLD]:
                 where = images.name(cell.boundary.address)

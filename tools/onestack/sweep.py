@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 
 from onestack import exitcodes
@@ -43,7 +43,10 @@ START_TIMEOUT = 60.0  # seconds to come to a path's start the first time
 REFERENCE_ROUNDS = 3
 FIRST_LOOK = 0.05  # seconds after which a CPU that has not stopped is looked at; then doubled
 ATTEMPTS = 2
-DETOURS = 16  # rounds in which a path may go another way before its boundary counts as unreached
+DETOURS = (
+    16  # rounds in which a path may go another way, until another way to the boundary is tried
+)
+EARLIER = "struck at visit {}, for visit {} did not come"
 MAX_STOPS = 200  # between an event and the path's end; who comes by more often goes in circles
 
 
@@ -78,7 +81,14 @@ class Cell:
 
 
 class UnreachedError(OnestackError):
-    """A round did not come to its boundary: the path went another way this time."""
+    """A round did not come to its boundary: the path went another way this time.
+
+    `hits` is how many visits of its instruction there were, with the same marks.
+    """
+
+    def __init__(self, message: str, hits: int = 0) -> None:
+        super().__init__(message)
+        self.hits = hits
 
 
 class _HangError(Exception):
@@ -371,7 +381,7 @@ class Sweeper:
             if marks == boundary.marks and hits == boundary.hit:
                 return
             if not first and registers.pc in self._ends:
-                raise UnreachedError(f"the path ended before visit {boundary.hit} of it")
+                raise UnreachedError(f"the path ended before visit {boundary.hit} of it", hits)
             first = False
             missing = boundary.hit - hits
             goes_on = marks == boundary.marks and registers["rcx"] == left - 1  # without a fault
@@ -392,10 +402,7 @@ class Sweeper:
             if Marks.of(registers) == boundary.marks and hit == boundary.hit:
                 return
         self._registers = self.machine.gdb.registers(self.path.cpu)
-        raise UnreachedError(
-            f"visit {boundary.hit} of it did not come in {DETOURS + 1} rounds and one in steps",
-            "Is the path the same in every boot? Do others bring what it does there?",
-        )
+        raise UnreachedError(f"it did not come in {DETOURS} rounds, and not in steps")
 
     def _skip_repeats(self, registers: Registers, wanted: int) -> int:
         """At a string instruction: go on by up to `wanted` of its repetitions; how many it were."""
@@ -486,23 +493,36 @@ class Sweeper:
         reason = ""
         for _ in range(ATTEMPTS):
             try:
-                verdict = self._persistent_round(boundary)
-                return Cell(boundary, verdict.outcome, verdict.detail)
+                return self._persistent_round(boundary)
             except OnestackError as error:
                 reason = str(error)
                 self._recover()
         return Cell(boundary, None, reason)
 
-    def _persistent_round(self, boundary: Boundary) -> Verdict:
-        """A round of a path that may depend on the time, or on others: not from its snapshot.
+    def _persistent_round(self, boundary: Boundary) -> Cell:
+        """Rounds of a path that may depend on the time, or on others: not from its snapshot.
 
-        Else it might go the same other way each time.
+        Else it might go the same other way each time. If others have brought more rounds of a loop
+        when the path was recorded, an earlier visit is struck in place of this one, and the cell
+        says so; if they have brought all of it, the path is stepped as it was then.
         """
+        came = boundary.hit
         for _ in range(DETOURS):
-            with contextlib.suppress(UnreachedError):
-                return self.round(boundary)
+            try:
+                return Cell(boundary, *_words(self.round(boundary)))
+            except UnreachedError as error:
+                came = min(came, error.hits)
             self._to_start()
-        return self.round(boundary, by_steps=True)
+        if not came:
+            return Cell(boundary, *_words(self.round(boundary, by_steps=True)))
+        outcome, detail = _words(self.round(replace(boundary, hit=came)))
+        return Cell(
+            boundary, outcome, f"{detail}; ".lstrip("; ") + EARLIER.format(came, boundary.hit)
+        )
+
+
+def _words(verdict: Verdict) -> tuple[Outcome, str]:
+    return verdict.outcome, verdict.detail
 
 
 def _verdict_of(error: GuestError) -> Verdict:
