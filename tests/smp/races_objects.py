@@ -340,6 +340,7 @@ def verdict_and_registers_of_the_faulted(s: Stage) -> Scene:
     victim.page.write({**victim.registers(), "rax": 0x77, "rbx": 0x77}.values())
 
     def judge() -> Mapping[str, object]:
+        s.agent.settle(victim.thread)
         registers = victim.registers()
         return {"registers": (registers["rax"], registers["rbx"])}
 
@@ -355,6 +356,7 @@ def verdict_and_suspension_of_the_faulted(s: Stage) -> Scene:
     victim = _faulted(s)
 
     def judge() -> Mapping[str, object]:
+        s.agent.settle(victim.thread)
         before = victim.info().state
         resumed = s.agent.call("thread_resume", victim.thread)
         s.agent.settle(victim.thread)
@@ -366,10 +368,14 @@ def verdict_and_suspension_of_the_faulted(s: Stage) -> Scene:
 @race()
 def verdict_and_migration_of_the_faulted(s: Stage) -> Scene:
     victim = _faulted(s)
+
+    def judge() -> Mapping[str, object]:
+        s.agent.settle(victim.thread)  # it faults again, on whichever core it comes to
+        info = victim.info()
+        return {"state": info.state, "core": info.core}
+
     return s.scene(
-        ipc(s.a, "reply", 0),
-        call(s.b, "thread_set_affinity", victim.thread, CORE_B),
-        lambda: {"state": victim.info().state, "core": victim.info().core},
+        ipc(s.a, "reply", 0), call(s.b, "thread_set_affinity", victim.thread, CORE_B), judge
     )
 
 
