@@ -9,6 +9,7 @@ from agent import E_BADCAP, READY, Agent
 
 from onestack.elf import Images
 from onestack.errors import GuestError
+from onestack.inject import Injector
 from onestack.machine import Machine
 from onestack.structs import Structs
 
@@ -37,3 +38,16 @@ def test_a_lookup_that_may_not_fault_panics(machine: Machine, images: Images) ->
     machine.resume()
     with pytest.raises(GuestError, match="panic"):
         agent.call("signal", BEYOND, 1)
+
+
+@pytest.mark.machine(debug=True, append="run=agent", paused=True)
+def test_one_that_runs_and_misses_a_page_is_found(
+    machine: Machine, images: Images, injector: Injector
+) -> None:
+    """Where the page stands, the rest of its slice would be: it may not be chosen."""
+    chosen = injector.stop_at("sched_switch", 60.0)
+    offset = Structs(images.images[0].path).offset("thread", "fault_memory")
+    machine.gdb.write(chosen["rdx"] + offset, b"\1")
+    machine.resume()
+    with machine.console.failure_expected():
+        machine.console.expect(r"panic: [^\n]*not so: !self->fault_memory", 60.0)
