@@ -6,16 +6,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 from abi import ERRORS as E
+from agent_support import has_failed
 from boundaries import Boundary, Kind, representative
-from interleaving import CORE_A, CORE_C, DEBUG_KERNEL, Interleaver, Race
+from interleaving import CORE_A, CORE_C, DEBUG_KERNEL, KERNEL, Interleaver, Race
 from races import RACES
 from races_lifetimes import supply_from_what_is_being_made
 from stage import Stage
 
 from onestack.elf import Images
+from onestack.errors import OnestackError
 from onestack.patch import PatchFault
 
 PART = 4  # boundaries of each race
@@ -25,10 +28,49 @@ THERE += ["send-and-migration-of-the-receiver-turned", "send-and-priority-of-the
 THERE += ["send-and-revoke-of-its-endpoint-turned", "end-and-affinity-of-one-that-runs"]
 
 
+class Pool:
+    """A machine for all tests of this file, by kernel; after a test that failed a new one.
+
+    Where that failed is anybody's guess: a timeout comes between any two bytes of a conversation.
+    """
+
+    def __init__(self) -> None:
+        self._machines: dict[Path, Interleaver] = {}
+
+    def get(self, kernel: Path) -> Interleaver:
+        if kernel not in self._machines:
+            self._machines[kernel] = Interleaver(kernel=kernel).__enter__()
+        return self._machines[kernel]
+
+    def drop(self, kernel: Path) -> None:
+        if kernel in self._machines:
+            self._machines.pop(kernel).__exit__()
+
+
 @pytest.fixture(scope="module")
-def interleaver() -> Iterator[Interleaver]:
-    with Interleaver() as interleaver:
-        yield interleaver
+def pool() -> Iterator[Pool]:
+    pool = Pool()
+    yield pool
+    for kernel in (KERNEL, DEBUG_KERNEL):
+        pool.drop(kernel)
+
+
+@pytest.fixture
+def interleaver(pool: Pool, request: pytest.FixtureRequest) -> Iterator[Interleaver]:
+    yield pool.get(KERNEL)
+    if has_failed(request):
+        pool.drop(KERNEL)
+
+
+def test_a_machine_in_the_middle_of_a_conversation_is_replaced(pool: Pool) -> None:
+    """As after a timeout: the stub's answer to a question is still to come."""
+    broken = pool.get(KERNEL)
+    broken.machine.gdb.close()
+    with pytest.raises((OnestackError, OSError, ValueError)):
+        broken.open(RACES["send-and-cancel-of-the-receiver"])
+    pool.drop(KERNEL)
+    assert not broken.machine.alive
+    pool.get(KERNEL).open(RACES["send-and-cancel-of-the-receiver"])
 
 
 @pytest.mark.parametrize("name", RACES)
@@ -84,10 +126,11 @@ LIFETIMES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def debug_interleaver() -> Iterator[Interleaver]:
-    with Interleaver(kernel=DEBUG_KERNEL) as interleaver:
-        yield interleaver
+@pytest.fixture
+def debug_interleaver(pool: Pool, request: pytest.FixtureRequest) -> Iterator[Interleaver]:
+    yield pool.get(DEBUG_KERNEL)
+    if has_failed(request):
+        pool.drop(DEBUG_KERNEL)
 
 
 @pytest.mark.parametrize(("name", "function"), LIFETIMES)
