@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from agent import READY, Agent
-from agent_support import FOREVER, PAGE, E, Page, comes_about, done, has_failed
+from agent_support import FOREVER, MS, PAGE, E, Page, comes_about, done, has_failed
 from agent_victim import CODE, DATA, LOOP, UD2, Victim
 
 pytestmark = [
@@ -272,10 +272,15 @@ def test_idle_cores_take_work(agent: Agent) -> None:
 
 @pytest.mark.cores(2, 4, icount=(4,))
 def test_a_suspended_one_is_told_from_one_that_runs(agent: Agent, subject: States) -> None:
-    """Also by a core that was asked before, while it had no time, and answers that now."""
+    """Also by a core that was asked before, while it had no time, and answers that now.
+
+    An agent that takes the late answer for the next one is always one behind where the cores run
+    in turns; with a host thread for each core it may catch up.
+    """
     one = subject("ready")
     for _ in range(2):
         assert not agent.settle(one.thread), "it runs, and its core has no time for lower threads"
         assert agent.call("thread_suspend", one.thread) == 0
+        agent.start("sleep", 20 * MS)  # the late answer comes before the next question
         assert agent.settle(one.thread), "its core has time for all"
         assert agent.call("thread_resume", one.thread) == 0
