@@ -134,10 +134,12 @@ static bool miss(struct core *core, struct thread *self, struct space *space, ui
     uint64_t offset;
 
     switch (space_fault(space, address, error, &memory, &offset)) {
-    case SPACE_FAULT_RETRY:
-        if (by_frame && !space_user_frame(space, address, error & PF_WRITE)) {
+    case SPACE_FAULT_DEVICE:
+        if (by_frame) {
             return false;
         }
+        /* fall through */
+    case SPACE_FAULT_RETRY:
         self->continuation = retry;
         return true;
     case SPACE_FAULT_PAGER:

@@ -142,7 +142,7 @@ static enum space_fault resolve(struct space *space, uint64_t address, uint64_t 
         return SPACE_FAULT_NONE;
     }
     tlb_invalidate(space, address, 1);
-    return SPACE_FAULT_RETRY;
+    return mapping->memory->kind == MEMORY_DEVICE ? SPACE_FAULT_DEVICE : SPACE_FAULT_RETRY;
 }
 
 enum space_fault space_fault(struct space *space, uint64_t address, uint64_t error,

@@ -118,6 +118,20 @@ def reclaim_and_a_message_from_there(s: Stage) -> Scene:
     )
 
 
+@race(answers=True, both=False)
+def first_touch_by_a_message_and_reclaim(s: Stage) -> Scene:
+    """The page is there and not yet mapped; it may go again as soon as it is."""
+    paged, _ = _paged(s)
+    assert s.agent.call("map", s.agent.space, paged, THERE | READ | WRITE, 2 * PAGE, 0) == 0
+    endpoint, v = s.make("endpoint_create"), s.worker(CORE_C)
+    s.block_ipc(v, "receive", endpoint, "size=64")
+    return s.scene(
+        ipc(s.a, "send", endpoint, "bytes=64", f"from={THERE}"),
+        call(s.b, "memory_reclaim", paged, 0, 0, 0),
+        lambda: {"v": s.got(v)},
+    )
+
+
 @race(both=False)
 def supply_and_deletion_of_the_memory(s: Stage) -> Scene:
     paged, source = _paged(s)
