@@ -187,8 +187,8 @@ int64_t sys_thread_set_affinity(struct core *core, struct thread *self)
         sched_dequeue(core, thread);
         mail_send(thread, core_at((unsigned)id));
     } else if (thread->state == THREAD_INACTIVE) {
+        thread->flags &= (uint16_t)~THREAD_FLAG_AWAY; /* ours to change until it is that core's */
         thread_live_on(thread, core_at((unsigned)id));
-        thread->flags &= (uint16_t)~THREAD_FLAG_AWAY;
     }
     return E_OK;
 }
