@@ -75,10 +75,10 @@ void space_watch_end(struct core *core, struct space *space);
 /* What can be done about a page fault. */
 enum space_fault {
     SPACE_FAULT_RETRY,  /* the page is mapped now; it may go again at any moment */
-    SPACE_FAULT_DEVICE, /* the same, a device's: it has no frame in the direct map */
     SPACE_FAULT_PAGER,  /* ask the pager of *memory for the page at *offset */
     SPACE_FAULT_NONE,   /* a real fault: nothing mapped there, not so, or no memory for tables */
-    SPACE_FAULT_TABLE   /* inside space.c: a page table more is there; look again */
+    SPACE_FAULT_TABLE,  /* inside space.c: a page table more is there; look again */
+    SPACE_FAULT_DEVICE, /* as RETRY, a device's: it has no frame in the direct map */
 };
 /*
  * `error` is the CPU's error code. For SPACE_FAULT_PAGER, *memory comes with a reference that the

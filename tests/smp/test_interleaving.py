@@ -206,7 +206,7 @@ def test_a_check_split_from_its_act_is_found(
     assert len(report.failures) < report.boundaries, "it shows between the check and the act only"
     # What comes of a kernel that has gone wrong, a panic too, is chance; that it has, is not.
     wrong = {boundary for boundary, _ in report.failures}
-    seen = {one: "wrong" if one in wrong else report.outcomes.get(one) for one in played}
+    seen = {one: one in wrong for one in played}  # which order it came to is chance where B waits
     for before, boundary in itertools.pairwise(played):
         if boundary.kind is Kind.PRIVATE:
             assert seen[boundary] == seen[before], "nobody can tell, it says"

@@ -142,7 +142,7 @@ def test_a_planted_long_hold_is_named(machine: Machine, images: Images) -> None:
 # ---- planted faults
 
 
-@pytest.mark.machine(debug=True, append="run=leak 2", paused=True)
+@pytest.mark.machine(debug=True, append="run=agent", paused=True)
 @pytest.mark.parametrize(
     "place", [pytest.param("exit_iret", id="user"), pytest.param("idle", id="idle")]
 )

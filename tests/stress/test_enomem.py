@@ -50,9 +50,9 @@ class Starved(Agent):
         while True:
             self.machine.run_to(function)
             registers = self.machine.gdb.registers()
-            self.machine.resume()
             if call == "quota_info" or registers["cr3"] == self.cr3:
-                break
+                break  # else it was the console; ours may be the next instant
+        self.machine.resume()
         self.machine.console.expect(ANSWER)
         if call != "quota_info":
             assert self.call("cap_delete", int(self.machine.console.match[1].split()[2], 0)) == 0
