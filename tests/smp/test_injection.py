@@ -52,12 +52,25 @@ def settled(machine: Machine, images: Images) -> list[Counts]:
         moment = min(2 * moment + 0.0001, 0.1)  # a busy host must get round to each of them
 
 
+def rested(machine: Machine, images: Images) -> list[Counts]:
+    """The same, once no timer is left to fire that was set for a slice while the guest came up."""
+    found = settled(machine, images)
+    while True:
+        machine.resume()
+        time.sleep(0.1)
+        machine.pause()
+        now = settled(machine, images)
+        if now == found:
+            return found
+        found = now
+
+
 @pytest.mark.parametrize("kind", ["nmi", "irq"])
 def test_one_core_takes_it_once(
     machine: Machine, images: Images, injector: Injector, kind: str
 ) -> None:
     machine.pause()
-    before = settled(machine, images)
+    before = rested(machine, images)
     for cpu in range(machine.spec.cores):
         for _ in range(ROUNDS):
             injector.inject(Nmi(cpu) if kind == "nmi" else Irq(UNBOUND, cpu))

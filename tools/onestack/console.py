@@ -220,12 +220,17 @@ class Console:
         return self.log.decode("utf-8", "replace")
 
     def send(self, text: str) -> None:
-        """Type `text`. What the guest does not take at once, the socket holds."""
+        """Type `text`. What the guest does not take at once, the socket holds.
+
+        To a guest that has ended nothing is said: who waits for its answer learns why.
+        """
         self._socket.settimeout(SEND_TIMEOUT)
         try:
             self._socket.sendall(text.encode())
         except TimeoutError:
             raise DeadlineError("the guest does not read its serial line") from None
+        except (BrokenPipeError, ConnectionResetError):
+            pass
         finally:
             self._socket.setblocking(False)
 
