@@ -100,7 +100,7 @@ void tlb_shootdown_event(struct core *core)
     }
 }
 
-static void everywhere(struct space *space, uint64_t address, uint64_t pages)
+void tlb_invalidate(struct space *space, uint64_t address, uint64_t pages)
 {
     struct core *core = core_here();
     uint64_t others = smp_online() & ~(1ULL << core->id);
@@ -114,12 +114,7 @@ static void everywhere(struct space *space, uint64_t address, uint64_t pages)
     }
 }
 
-void tlb_invalidate(struct space *space, uint64_t address, uint64_t pages)
-{
-    everywhere(space, address, pages);
-}
-
 void page_root_leave(struct space *space)
 {
-    everywhere(space, 0, LEAVE_ROOT);
+    tlb_invalidate(space, 0, LEAVE_ROOT);
 }

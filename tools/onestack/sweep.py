@@ -43,9 +43,7 @@ START_TIMEOUT = 60.0  # seconds to come to a path's start the first time
 REFERENCE_ROUNDS = 3
 FIRST_LOOK = 0.05  # seconds after which a CPU that has not stopped is looked at; then doubled
 ATTEMPTS = 2
-DETOURS = (
-    16  # rounds in which a path may go another way, until another way to the boundary is tried
-)
+DETOURS = 16  # rounds in which a path may go another way, until the boundary is come to otherwise
 EARLIER = "struck at visit {}, for visit {} did not come"
 MAX_STOPS = 200  # between an event and the path's end; who comes by more often goes in circles
 
