@@ -8,7 +8,7 @@
 #include "kernel/broken.h"
 #include "kernel/debug/dump.h"
 #include "kernel/grace.h"
-#include "kernel/ipc.h"
+#include "kernel/inherit.h"
 #include "kernel/mail.h"
 #include "kernel/obj/irq.h"
 #include "kernel/sched.h"

@@ -3,6 +3,7 @@
 
 #include "kernel/abi/message.h"
 #include "kernel/fault.h"
+#include "kernel/inherit.h"
 #include "kernel/lib/string.h"
 #include "kernel/mail.h"
 #include "kernel/mm/kmem.h"
@@ -14,7 +15,7 @@
 #include "kernel/timer.h"
 
 /* A driver's words, while THREAD_FLAG_DRIVES. */
-#define PEER(driver)    ((driver)->words[0]) /* the other thread; 0: it has left */
+#define PEER(driver)    ((driver)->words[0]) /* the other thread (ipc_partner()); 0: it has left */
 #define DONE(driver)    ((driver)->words[1]) /* bytes copied */
 #define SENDS(driver)   ((driver)->words[2]) /* the driver is the sender */
 #define OUTCOME(driver) ((driver)->words[3]) /* why the other one left */
@@ -462,82 +463,11 @@ bool ipc_ask_to_leave(struct thread *thread, uint8_t wish)
 
 void ipc_let_go(struct core *core, struct thread *driver)
 {
-    struct thread *peer = driver->flags & THREAD_FLAG_DRIVES ? (struct thread *)PEER(driver) : NULL;
+    struct thread *peer = ipc_partner(driver);
     uint8_t claim = peer ? __atomic_load_n(&peer->claimed, __ATOMIC_ACQUIRE) : 0;
 
     if (claim & (CLAIM_CANCEL | CLAIM_LATE)) {
         lose_peer(core, driver, peer, E_CANCELED);
         thread_wait_failed(core, peer, claim & CLAIM_CANCEL ? E_CANCELED : E_TIMEOUT);
-    }
-}
-
-/* ---- priority ---- */
-
-/* Who works for it at present: answers it, or drives a long copy with it. */
-static struct thread *worker_of(const struct thread *thread)
-{
-    return thread->state == THREAD_REPLY || thread->state == THREAD_FAULTED ||
-                   thread->state == THREAD_COPYING
-               ? thread->server
-               : NULL;
-}
-
-/* Its own, or the highest of those whom it answers. */
-static uint8_t due_to_callers(struct thread *thread)
-{
-    uint8_t priority = thread->base_priority;
-
-    if (thread->caller == &no_thread && wait_queue_empty(&thread->saved_callers)) {
-        return priority;
-    }
-    lock_acquire(&thread->object.lock); /* they may live on other cores, and give up waiting */
-    if (thread->caller->priority > priority) { /* no_thread has the lowest */
-        priority = thread->caller->priority;
-    }
-    if (thread->saved_callers.head->priority > priority) {
-        priority = thread->saved_callers.head->priority;
-    }
-    lock_release(&thread->object.lock);
-    return priority;
-}
-
-/* A partner of another core gets what it is due when the copy is over; until then it is asked for. */
-static uint8_t due_to_partner(const struct thread *driver)
-{
-    struct thread *peer = (struct thread *)PEER(driver);
-
-    if (!peer) {
-        return 0;
-    }
-    return __atomic_load_n(&peer->claimed, __ATOMIC_ACQUIRE) & CLAIM_PRIORITY ? due_to_callers(peer)
-                                                                              : peer->priority;
-}
-
-/* Its own, or the highest of those whom it works for. */
-static uint8_t priority_due(struct thread *thread)
-{
-    uint8_t priority = due_to_callers(thread);
-    uint8_t partner = thread->flags & THREAD_FLAG_DRIVES ? due_to_partner(thread) : 0;
-
-    return partner > priority ? partner : priority;
-}
-
-/* A chain can be of any length: the rest of a long one is for the next round of events (events.c). */
-#define INHERIT_STEPS 8
-
-void thread_inherit(struct core *core, struct thread *thread)
-{
-    for (unsigned step = 0; thread; step++) {
-        if (thread->core != core || step == INHERIT_STEPS) {
-            mail_post(thread, MAIL_INHERIT);
-            return;
-        }
-        uint8_t priority = priority_due(thread);
-
-        if (priority == thread->priority) {
-            return;
-        }
-        thread_set_effective(core, thread, priority);
-        thread = worker_of(thread);
     }
 }

@@ -20,6 +20,12 @@ static inline uint64_t ipc_timeout(const struct thread *self)
     return ARG1(self) & INFO_EXTRA ? ARG3(self) : TIMEOUT_NONE;
 }
 
+/* The other thread of the long copy that `driver` drives; NULL: it drives none, or the other one has left. */
+static inline struct thread *ipc_partner(const struct thread *driver)
+{
+    return driver->flags & THREAD_FLAG_DRIVES ? (struct thread *)driver->words[0] : NULL;
+}
+
 /*
  * From `driver` (current) on: `from` and `to` are the driver and a blocked thread that has been
  * taken out of its queue. from->info and from->badge are set. When the message has arrived, ipc.c
@@ -55,12 +61,5 @@ void ipc_take_caller(struct core *core, struct thread *server, struct thread *ca
                      enum thread_state state);
 /* After the reply of a reply_receive, if it has come to its end with `result`: the receive. */
 int64_t ipc_second_half(struct core *core, struct thread *self, int64_t result);
-
-/*
- * Priority inheritance: a thread has the highest priority among its own and those of the threads that
- * wait for its replies, or for the long copy that it drives. Recompute it, and along the chain of those
- * whom it waits for in turn.
- */
-void thread_inherit(struct core *core, struct thread *thread);
 
 #endif

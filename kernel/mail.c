@@ -6,6 +6,7 @@
 #include "kernel/arch/vectors.h"
 #include "kernel/broken.h"
 #include "kernel/fault.h"
+#include "kernel/inherit.h"
 #include "kernel/ipc.h"
 #include "kernel/obj/endpoint.h"
 #include "kernel/obj/object.h"

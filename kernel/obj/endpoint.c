@@ -6,6 +6,7 @@
 #include "kernel/arch/entry.h"
 #include "kernel/arch/user_words.h"
 #include "kernel/fault.h"
+#include "kernel/inherit.h"
 #include "kernel/ipc.h"
 #include "kernel/mail.h"
 #include "kernel/mm/kmem.h"

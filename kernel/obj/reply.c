@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "kernel/obj/reply.h"
 
-#include "kernel/ipc.h"
+#include "kernel/inherit.h"
 #include "kernel/mail.h"
 #include "kernel/mm/kmem.h"
 #include "kernel/obj/cap.h"

@@ -4,6 +4,7 @@
 #include "kernel/arch/clock.h"
 #include "kernel/arch/core.h"
 #include "kernel/arch/smp.h"
+#include "kernel/inherit.h"
 #include "kernel/ipc.h"
 #include "kernel/mail.h"
 #include "kernel/obj/cap.h"

@@ -269,7 +269,7 @@ def test_a_long_chain_inherits_in_steps(
     stage: Stage,
     keep: Keep,
 ) -> None:
-    """Longer than what one step goes (INHERIT_STEPS of ipc.c)."""
+    """Longer than what one step goes (INHERIT_STEPS of inherit.c)."""
     del roomy
     length = 12
     endpoints = [keep(agent.make("endpoint_create", agent.quota)) for _ in range(length - 1)]
