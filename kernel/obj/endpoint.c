@@ -354,11 +354,15 @@ static void set_in_queue(struct wait_queue *queue, struct thread *thread, uint8_
     }
 }
 
-/* False, here and below: it does not wait there any more. */
+/*
+ * False, here and below: it does not wait there any more. It may have been answered, and its server be the
+ * driver of its copy now: that writes the state first (ipc.c, begin).
+ */
 static bool set_under_server(struct thread *thread, struct thread *server, uint8_t priority)
 {
     lock_acquire(&server->object.lock);
-    bool waits = thread->server == server;
+    bool waits = __atomic_load_n(&thread->server, __ATOMIC_ACQUIRE) == server &&
+                 waits_for_answer(thread);
 
     if (waits) {
         set_in_queue(server->caller == thread ? NULL : &server->saved_callers, thread, priority);

@@ -251,6 +251,23 @@ def reply_and_priority_of_the_caller(s: Stage) -> Scene:
 
 
 @race()
+def reply_with_bytes_and_priority_of_the_caller(s: Stage) -> Scene:
+    """Its server is from then on the driver of its copy: that has no queue for it to stand in."""
+    endpoint, v = s.make("endpoint_create"), s.worker(CORE_C, 160)
+    s.block_ipc(v, "call", endpoint, "size=64")
+    assert s.agent.ipc("receive", endpoint, worker=s.a) is not None
+    return s.scene(
+        ipc(s.a, "reply", 0, "bytes=64"),
+        call(s.b, "thread_set_priority", s.thread(v), 180),
+        lambda: {
+            "v": s.got(v),
+            "priority": s.page.info(s.thread(s.a)).priority,
+            "v's": s.page.info(s.thread(v)).priority,
+        },
+    )
+
+
+@race()
 def reply_receive_and_call(s: Stage) -> Scene:
     endpoint, v = _served(s)
     return s.scene(

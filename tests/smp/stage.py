@@ -13,6 +13,7 @@ from interleaving import CORE_A, CORE_B, But, Job, Race, Scene
 RACES: dict[str, Race] = {}
 WORDS = "w=1,2,3,4,5,6"
 A_FIRST, B_FIRST = "a then b", "b then a"
+CEILING = 180  # of all workers, as of the agent: what a race gives is not refused
 
 
 class Stage:
@@ -33,7 +34,7 @@ class Stage:
         return handle
 
     def worker(self, core: int, priority: int = 150) -> int:
-        self.workers.append(self.agent.worker(priority, priority, core))
+        self.workers.append(self.agent.worker(priority, CEILING, core))
         return self.workers[-1]
 
     def twin(self, core: int) -> Twin:
