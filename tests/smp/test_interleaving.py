@@ -12,10 +12,19 @@ import pytest
 from abi import ERRORS as E
 from agent_support import has_failed
 from boundaries import Boundary, Kind, representative
-from interleaving import CORE_A, CORE_C, DEBUG_KERNEL, KERNEL, Interleaver, Race, Report
+from interleaving import (
+    CORE_A,
+    CORE_C,
+    DEBUG_KERNEL,
+    KERNEL,
+    Interleaver,
+    Race,
+    Report,
+    Scene,
+)
 from races import RACES
 from races_lifetimes import supply_from_what_is_being_made
-from stage import Stage
+from stage import CEILING, Stage, call
 
 from onestack.elf import Images
 from onestack.errors import OnestackError
@@ -33,6 +42,15 @@ def assert_right(report: Report, images: Images) -> None:
     assert report.boundaries > 0, "it has nothing to do there"
     assert not report.missed, "it does not come by there"
     assert not report.failures, report.told(images)
+
+
+REFUSED = frozenset(E[name] for name in ("NOSYS", "RIGHTS", "INVAL", "FAULT", "PRIO"))
+
+
+def refused(interleaver: Interleaver) -> list[str]:
+    """Jobs whose arguments are wrong in every order: a race of these finds nothing."""
+    seen = [dict(outcome) for outcome in interleaver.orders.values()]
+    return [name for name in "abc" if name in seen[0] and {one[name] for one in seen} <= REFUSED]
 
 
 class Pool:
@@ -84,6 +102,16 @@ def test_a_machine_in_the_middle_of_a_conversation_is_replaced(pool: Pool) -> No
 def test_a_race_ends_as_if_one_came_after_the_other(interleaver: Interleaver, name: str) -> None:
     report = interleaver.sweep(RACES[name], choose=part)
     assert_right(report, interleaver.images)
+    assert not refused(interleaver)
+
+
+def test_a_race_that_asks_for_what_is_always_refused_is_found(interleaver: Interleaver) -> None:
+    def too_high(stage: Stage) -> Scene:
+        b = call(stage.b, "thread_set_priority", stage.thread(stage.a), CEILING + 1)
+        return stage.scene(call(stage.a, "yield"), b, dict)
+
+    interleaver.open(Race("too-high", lambda agent: too_high(Stage(agent))))
+    assert refused(interleaver) == ["b"]
 
 
 @pytest.mark.parametrize("name", THERE)
@@ -102,6 +130,7 @@ FOUND = [
     ("suspension-on-the-way-and-resumption", CORE_A, "sys_thread_suspend"),
     ("receive-and-cancel-of-the-caller", CORE_A, "endpoint_receive"),
     ("receive-of-bytes-and-cancel-of-the-caller", CORE_A, "user_copy"),
+    ("reply-with-bytes-and-priority-of-the-caller-turned", CORE_C, "thread_set_effective"),
 ]
 
 
