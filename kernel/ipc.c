@@ -449,12 +449,28 @@ void ipc_abandon(struct core *core, struct thread *thread, int64_t error)
     }
 }
 
-bool ipc_ask_to_leave(struct thread *thread, uint8_t wish)
+/* Who drives the copy that a thread is in, or has just been in; begin() writes in the other order. */
+static struct thread *driver_of(const struct thread *thread)
 {
     bool copies = __atomic_load_n(&thread->state, __ATOMIC_ACQUIRE) == THREAD_COPYING;
     struct thread *driver = __atomic_load_n(&thread->server, __ATOMIC_ACQUIRE);
 
-    if (!copies || !driver || !thread_claim_wish(thread, wish)) {
+    return copies ? driver : NULL;
+}
+
+bool ipc_copies_here(const struct core *core, const struct thread *thread)
+{
+    struct thread *driver = driver_of(thread);
+
+    return driver && __atomic_load_n(&driver->core, __ATOMIC_ACQUIRE) == core &&
+           ipc_partner(driver) == thread;
+}
+
+bool ipc_ask_to_leave(struct thread *thread, uint8_t wish)
+{
+    struct thread *driver = driver_of(thread);
+
+    if (!driver || !thread_claim_wish(thread, wish)) {
         return false;
     }
     mail_post(driver, MAIL_LEAVE);

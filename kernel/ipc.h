@@ -48,6 +48,11 @@ void ipc_transfer_later(struct core *core, struct thread *from, struct thread *t
 void ipc_abandon(struct core *core, struct thread *thread, int64_t error);
 
 /*
+ * On the thread's own core: is it in a long copy that a thread of this core drives? While it is looked at
+ * another core may take it out of its queue and begin one; but what is said here does not change.
+ */
+bool ipc_copies_here(const struct core *core, const struct thread *thread);
+/*
  * A claimed thread that thread_leave_wait() did not get out: if it is in a long copy with another core's
  * thread, have that one let it go (E_CANCELED, or E_TIMEOUT for CLAIM_LATE). False: it is not, and its
  * wait ends in a moment.

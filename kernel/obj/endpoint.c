@@ -326,6 +326,8 @@ bool thread_leave_place(struct core *core, struct thread *thread)
     case THREAD_RECEIVING:
     case THREAD_WAITING:
         return object && leave_queue(thread, object);
+    case THREAD_COPYING:
+        return ipc_copies_here(core, thread);
     default:
         return true;
     }

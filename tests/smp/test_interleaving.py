@@ -131,6 +131,7 @@ FOUND = [
     ("receive-and-cancel-of-the-caller", CORE_A, "endpoint_receive"),
     ("receive-of-bytes-and-cancel-of-the-caller", CORE_A, "user_copy"),
     ("reply-with-bytes-and-priority-of-the-caller-turned", CORE_C, "thread_set_effective"),
+    ("receive-of-bytes-and-cancel-of-the-sender-turned", CORE_C, "thread_leave_place"),
 ]
 
 
