@@ -277,8 +277,8 @@ void ipc_take_caller(struct core *core, struct thread *server, struct thread *ca
                      enum thread_state state)
 {
     lock_acquire(&server->object.lock);
-    caller->state = (uint8_t)state;
     caller->server = server;
+    __atomic_store_n(&caller->state, state, __ATOMIC_RELEASE); /* its own core may look: has a server */
     server->caller = caller;
     uint8_t claim = __atomic_exchange_n(&caller->claimed, 0, __ATOMIC_ACQ_REL); /* it waits again */
 
@@ -379,20 +379,24 @@ static void transfer_continue(struct core *core, struct thread *driver)
     }
 }
 
-/* As the driver of a copy: whatever `peer` waited in, it has been taken out of. */
+/*
+ * As the driver of a copy: whatever `peer` waited in, it has been taken out of. Its own core may look at any
+ * moment, and is not to take a former server for the driver. If it wishes another priority (CLAIM_PRIORITY) it
+ * looks for the driver after that: either it finds one, or the wish is found here.
+ */
 static void begin(struct core *core, struct thread *driver, struct thread *from, struct thread *to)
 {
     struct thread *peer = driver == from ? to : from;
 
-    /* Its own core may look at any moment, and is not to take a former server for the driver. */
-    __atomic_store_n(&peer->server, NULL, __ATOMIC_RELEASE);
-    __atomic_store_n(&peer->state, THREAD_COPYING, __ATOMIC_RELEASE);
-    __atomic_store_n(&peer->server, driver, __ATOMIC_RELEASE);
     driver->flags |= THREAD_FLAG_DRIVES;
     PEER(driver) = (uint64_t)peer;
     DONE(driver) = 0;
     SENDS(driver) = driver == from;
-    if (peer->priority > driver->priority) {
+    __atomic_store_n(&peer->server, NULL, __ATOMIC_RELEASE);
+    __atomic_store_n(&peer->state, THREAD_COPYING, __ATOMIC_RELEASE);
+    __atomic_store_n(&peer->server, driver, __ATOMIC_SEQ_CST);
+    if (peer->priority > driver->priority ||
+        __atomic_load_n(&peer->claimed, __ATOMIC_SEQ_CST) & CLAIM_PRIORITY) {
         thread_inherit(core, driver);
     }
 }

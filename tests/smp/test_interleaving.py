@@ -132,6 +132,7 @@ FOUND = [
     ("receive-of-bytes-and-cancel-of-the-caller", CORE_A, "user_copy"),
     ("reply-with-bytes-and-priority-of-the-caller-turned", CORE_C, "thread_set_effective"),
     ("receive-of-bytes-and-cancel-of-the-sender-turned", CORE_C, "thread_leave_place"),
+    ("a-copy-without-a-page-and-set-priority-of-the-caller", CORE_A, "endpoint_receive"),
 ]
 
 
