@@ -13,6 +13,7 @@ ANSWER = r"(?m)^= ([^\r\n]*)[\r\n]"
 DONE = re.compile(r"done (-?\d+) (0x\w+)(?: w=(\S+) caps=(\S+) sum=(0x\w+))?")
 READY = "agent: ready"
 PATIENCE = 30.0  # seconds for an answer: who needs them hangs
+LIMIT = 200_000_000  # nanoseconds for what a race has to be in time for
 
 FOR_EVER = 2**64 - 1
 RIGHT_ALL = 0x01FFFFFF
@@ -75,6 +76,7 @@ class Agent:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
+        self.limit = LIMIT
         self.cores = machine.spec.cores
         self.threads: dict[int, int] = {}  # by worker: our handle of its thread
         self.space, self.thread, self.quota = self.own(0)

@@ -14,6 +14,7 @@ of the machine in that state is where each round begins.
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -21,9 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from abi import ERRORS as E
-from agent import READY, Agent, AgentError, Result
+from agent import LIMIT, READY, Agent, AgentError, Result
 from boundaries import Boundary, Kind, kind_behind
 
+from onestack.deadline import Deadline
 from onestack.elf import Images
 from onestack.errors import DeadlineError, GuestError, OnestackError
 from onestack.gdbstub import Step
@@ -40,6 +42,9 @@ PATIENCE = 20.0  # seconds for a core to get where it must
 TURNS = 64  # of other cores, while one is frozen
 HOUR_US = 3600 * 10**6  # as the kernel's `timeslice=`
 TRIES = 4  # rounds for a boundary to be come by in
+LOOKS = 4  # turns of the others once somebody's time is over
+MOMENT = 0.002  # seconds that pass between two looks at whether somebody's time has come
+MOST = 16 * LIMIT  # nanoseconds: who is too late then does not wait for a time
 KEEP = 2  # how many visits of an address are boundaries, from its first and from its last on
 
 Observed = Mapping[str, object]
@@ -93,7 +98,8 @@ class Race:
 
     Keys of an outcome: `a` and `b`, each its result or None if it is blocked, and what the judge
     adds. `answers`: when nobody can go on without the frozen core it takes its interrupts where it
-    stands, so that who has pages forgotten everywhere gets to its end meanwhile.
+    stands, so that who has pages forgotten everywhere gets to its end meanwhile. `timed`: the call
+    of this side, `a` or `b`, waits for something that takes time, and comes to its end by that.
     """
 
     name: str
@@ -101,6 +107,7 @@ class Race:
     also: tuple[But, ...] = ()
     why: str = ""
     answers: bool = False
+    timed: str = ""
 
 
 @dataclass(frozen=True)
@@ -181,6 +188,7 @@ class Interleaver:
         self.entry = resolve(f"syscall_entry_{CORE_A}")
         self.frozen: int | None = None
         self.race: Race | None = None
+        self.timed = ""
 
     def __enter__(self) -> Interleaver:
         """Boot, and keep the state."""
@@ -218,11 +226,25 @@ class Interleaver:
         machine.console.forget()
 
     def open(self, race: Race) -> None:
-        """Set the scene, hold both, let everybody else come to rest, keep the state."""
+        """Set the scene, hold both, let everybody else come to rest, keep the state.
+
+        Where B only lets time pass, and A came too late for that even when it came first, it is
+        tried again with more of it: the guest's time is the host's.
+        """
         self.race = None
+        self.timed = race.timed
+        limit = LIMIT
+        self._set(race, limit)
+        while race.timed == "b" and len(set(self.orders.values())) == 1 and limit < MOST:
+            limit *= 2
+            self._set(race, limit)
+        self.race = race
+
+    def _set(self, race: Race, limit: int) -> None:
         self._load("ready")
         self.machine.resume()
         self.agent = Agent(self.machine)
+        self.agent.limit = limit
         self.scene = race.setup(self.agent)
         self.holds = {}
         for job in self.scene.jobs:
@@ -233,7 +255,6 @@ class Interleaver:
         self._others(b_too=False)
         self.machine.save("scene")
         self.orders = {"a then b": self.order("a"), "b then a": self.order("b")}
-        self.race = race
 
     def _start(self, job: Job) -> None:
         words = tuple(map(str, job.arguments))
@@ -249,11 +270,19 @@ class Interleaver:
         seen: dict[str, object] = {}
         for _ in range(2):  # one that was polled first may have had its wait ended by another
             seen |= {
-                name: self._result(self._poll(job))
+                name: self._result(self._come_to(name, job))
                 for name, job in zip("abc", self.scene.jobs, strict=False)
             }
         seen |= self.scene.judge()
         return tuple(sorted(seen.items()))
+
+    def _come_to(self, name: str, job: Job) -> Result | None:
+        """What a job has come to; the one that only takes time comes to its end."""
+        deadline = Deadline(PATIENCE)
+        while (result := self._poll(job)) is None and name == self.timed:
+            if deadline.expired:
+                raise DeadlineError(f"{job.name} of worker {job.worker} waits beyond its time")
+        return result
 
     def _poll(self, job: Job) -> Result | None:
         """What a job has come to; None: it is blocked. How long one runs is the host's affair."""
@@ -284,7 +313,7 @@ class Interleaver:
         for side in (first, *(side for side in sides if side != first)):
             self._release(*sides[side])
             self.machine.gdb.cont()
-            self._poll(sides[side][0])
+            self._come_to(side, sides[side][0])
             self.machine.pause()
         self.machine.gdb.cont()
         return self._observe()
@@ -309,7 +338,7 @@ class Interleaver:
         visits: Counter[int] = Counter()
         kind = Kind.PRIVATE
         last = 0
-        while visits.total() < MAX_PATH and self._wanted(frozen):
+        while visits.total() < MAX_PATH and (self._wanted(frozen) or self._woken(frozen)):
             at = gdb.registers(frozen).pc
             if at in self.pauses:
                 self._others(b_too=False)
@@ -335,6 +364,8 @@ class Interleaver:
             return None
         self._release(self.scene.b, CORE_B)
         self._others(b_too=True)
+        if self.timed == "b":
+            self._pass_time()
         while self.race and self.race.answers and self._answer(frozen):
             self._others(b_too=False)
         if self.scene.c is not None:
@@ -380,9 +411,32 @@ class Interleaver:
             left -= at == boundary.address
             if left and at in rests:
                 self._others(b_too=False)
-                if at not in self.pauses and not self._wanted(cpu):
+                if at not in self.pauses and not (self._wanted(cpu) or self._woken(cpu)):
                     break
         return left == 0
+
+    def _woken(self, cpu: int) -> bool:
+        """Let time pass until a core that sleeps is woken by it, if that is what A waits for."""
+        gdb = self.machine.gdb
+        if self.timed != "a" or not self._is_idle(gdb.registers(cpu).pc):
+            return False
+        deadline = Deadline(PATIENCE)
+        while not self._waiting(cpu) and not deadline.expired:
+            gdb.change_breakpoints(frozenset())
+            gdb.cont(CORE_B)  # which is held in user mode
+            time.sleep(MOMENT)
+            self.machine.pause()
+        return True
+
+    def _pass_time(self) -> None:
+        """B's call takes time: until that is over; then what it has brought the others.
+
+        One whose time is over in a wait that the frozen one is just ending looks again and again.
+        """
+        if self.machine.gdb.registers(CORE_B).pc != self.finished:
+            self._run(CORE_B, {self.finished})
+        for _ in range(LOOKS):
+            self._turn(b_begins=False)
 
     def _run(self, cpu: int, stops: AbstractSet[int]) -> int:
         """Let one core run alone until it is at one of these; past that where it stands."""
@@ -422,23 +476,28 @@ class Interleaver:
 
     def _others(self, *, b_too: bool) -> None:
         """Let all but the frozen core run until none of them can go on without it."""
-        stops = self.pauses | self.exits | {self.idle, self.finished}
         busy = b_too  # B has its operation to begin
         for _ in range(TURNS):
-            moved = False
-            for cpu in range(self.cores):
-                begins = busy and cpu == CORE_B
-                if cpu == self.frozen or not (begins or self._wanted(cpu)):
-                    continue
-                before = self.machine.gdb.registers(cpu)
-                at = self._run(cpu, stops - self.exits if begins else stops)
-                # One that spins is where it was; one that is back in its idle loop has worked.
-                moved |= at not in self.pauses or self.machine.gdb.registers(cpu) != before
-                if begins and at in (self.finished, self.idle):
-                    busy = False
+            moved, busy = self._turn(b_begins=busy)
             if not moved:
                 return
         raise DeadlineError(f"after {TURNS} turns the other cores still go on")
+
+    def _turn(self, *, b_begins: bool) -> tuple[bool, bool]:
+        """Each of them once. Whether any has moved; whether B has still to begin."""
+        stops = self.pauses | self.exits | {self.idle, self.finished}
+        moved = False
+        for cpu in range(self.cores):
+            begins = b_begins and cpu == CORE_B
+            if cpu == self.frozen or not (begins or self._wanted(cpu)):
+                continue
+            before = self.machine.gdb.registers(cpu)
+            at = self._run(cpu, stops - self.exits if begins else stops)
+            # One that spins is where it was; one that is back in its idle loop has worked.
+            moved |= at not in self.pauses or self.machine.gdb.registers(cpu) != before
+            if begins and at in (self.finished, self.idle):
+                b_begins = False
+        return moved, b_begins
 
     # ---- all of it
 

@@ -7,6 +7,7 @@ import races_chains  # noqa: F401  each declares its own
 import races_ipc  # noqa: F401
 import races_lifetimes  # noqa: F401
 import races_objects  # noqa: F401
+import races_time  # noqa: F401
 from stage import RACES
 
 __all__ = ["RACES"]

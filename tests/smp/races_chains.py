@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from abi import ERRORS as E
 from agent_support import PAGE, READ, SPOT, WRITE
 from interleaving import CORE_A, CORE_B, CORE_C, But, Job, Scene
-from stage import B_FIRST, WORDS, Stage, call, ipc, race
+from stage import A_FIRST, B_FIRST, WORDS, Stage, call, ipc, race
 
 THERE = SPOT + (1 << 31)
 HIGH, LOW = 140, 20
@@ -243,6 +243,7 @@ def paged(s: Stage) -> tuple[int, int, int]:
     return memory, end, source
 
 
+STOPPED = "the page was brought in time, and the copy was stopped before it went on"
 ACROSS = f"from={THERE + PAGE - 32}"
 
 
@@ -276,7 +277,9 @@ def _copying(first: str, whom: str, core: int, name: str) -> None:
         return s.scene(call(s.a, call_name, thread, *rest), ipc(s.b, "reply", 0), judge)
 
     place = "" if core == CORE_A else " of one core"
-    declare(f"{first} of the {whom} in a long {name}{place} and the page", setup)
+    title = f"{first} of the {whom} in a long {name}{place} and the page"
+    also = (But(A_FIRST, {"b": 0}),) if first in ("cancel", "end") else ()
+    declare(title, setup, *also, why=STOPPED)
 
 
 for _first in COPY:

@@ -109,13 +109,13 @@ def ipc(worker: int, name: str, *arguments: int | str) -> Job:
 
 
 def race(
-    *also: But, why: str = "", both: bool = True, answers: bool = False
+    *also: But, why: str = "", both: bool = True, answers: bool = False, timed: str = ""
 ) -> Callable[[Callable[[Stage], Scene]], Callable[[Stage], Scene]]:
     """Declare a race; with `both` also the one in which b is the frozen one."""
 
     def declare(setup: Callable[[Stage], Scene]) -> Callable[[Stage], Scene]:
         name = setup.__name__.replace("_", "-")
-        RACES[name] = Race(name, lambda agent: setup(Stage(agent)), also, why, answers)
+        RACES[name] = Race(name, lambda agent: setup(Stage(agent)), also, why, answers, timed)
         if both:
             RACES[f"{name}-turned"] = Race(
                 f"{name}-turned",
@@ -123,6 +123,7 @@ def race(
                 tuple(turned_exception(one) for one in also),
                 why,
                 answers,
+                {"a": "b", "b": "a"}.get(timed, ""),
             )
         return setup
 
