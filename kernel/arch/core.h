@@ -106,6 +106,7 @@ struct core {
     uint64_t watch_due;    /* TSC of the next look */
     uint64_t watch_rounds; /* what its `rounds` were when it was asked to do one */
     bool watch_asked, watch_told;
+    bool reports; /* it writes what cores have been doing: that takes long, and is progress */
 
     struct snapshot snapshot; /* where an NMI with a reason found this core (debug/report.c) */
 

@@ -27,6 +27,17 @@ static bool step(enum phase from, enum phase to)
                                        __ATOMIC_RELAXED);
 }
 
+/* Armed if that is wanted, unless one is being told. Who wants otherwise meanwhile may have looked too early. */
+static void settle(void)
+{
+    bool wanted;
+
+    do {
+        wanted = __atomic_load_n(&stay_armed, __ATOMIC_RELAXED);
+        step(wanted ? DISARMED : ARMED, wanted ? ARMED : DISARMED);
+    } while (__atomic_load_n(&stay_armed, __ATOMIC_RELAXED) != wanted);
+}
+
 uint32_t dump_begin(const struct core *core)
 {
     uint64_t others = smp_online() & ~(1ULL << core->id);
@@ -45,13 +56,14 @@ uint32_t dump_begin(const struct core *core)
     return NMI_REASON_DUMP;
 }
 
-void dump_print(const struct core *core)
+void dump_print(struct core *core)
 {
     uint64_t cores = smp_online();
 
     if (!step(ASKED, PRINTING)) {
         return;
     }
+    __atomic_store_n(&core->reports, true, __ATOMIC_RELAXED);
     kprintf("nmi: where each core was, told by core %u\n", core->id);
     for (; cores; cores &= cores - 1) {
         const struct core *other = core_at((unsigned)__builtin_ctzll(cores));
@@ -63,14 +75,15 @@ void dump_print(const struct core *core)
         }
     }
     kprintf("nmi: end\n");
+    __atomic_store_n(&core->reports, false, __ATOMIC_RELAXED);
     earliest = clock_now() + clock_from_ns(BETWEEN_NS);
-    step(PRINTING, __atomic_load_n(&stay_armed, __ATOMIC_RELAXED) ? ARMED : DISARMED);
+    step(PRINTING, DISARMED);
+    settle();
 }
 
 int64_t sys_nmi_dump(struct core *core, struct thread *self)
 {
     const struct cap *cap = cap_find(self->space, ARG0(self), RIGHT_IOPORTS_ACCESS);
-    bool wanted = ARG1(self) != 0;
 
     (void)core;
     if (!cap) {
@@ -79,7 +92,7 @@ int64_t sys_nmi_dump(struct core *core, struct thread *self)
     if (!range_holds(cap_range(cap), 0, IOPORT_COUNT)) {
         return E_RIGHTS;
     }
-    __atomic_store_n(&stay_armed, wanted, __ATOMIC_RELAXED);
-    step(wanted ? DISARMED : ARMED, wanted ? ARMED : DISARMED);
+    __atomic_store_n(&stay_armed, ARG1(self) != 0, __ATOMIC_RELAXED);
+    settle();
     return E_OK;
 }

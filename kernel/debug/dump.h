@@ -14,6 +14,6 @@
 /* NMI context: an NMI without a reason came. The reasons that it has now, 0 or NMI_REASON_DUMP. */
 uint32_t dump_begin(const struct core *core);
 /* Outermost level, after an NMI with that reason: print, unless somebody does already. */
-void dump_print(const struct core *core);
+void dump_print(struct core *core);
 
 #endif

@@ -32,16 +32,19 @@ static struct core *neighbour(const struct core *core)
     return core_at((unsigned)__builtin_ctzll(above ? above : others));
 }
 
-static bool in_kernel(const struct core *core)
+/* In the kernel, and not for as long as a report takes. */
+static bool should_get_on(const struct core *core)
 {
     return __atomic_load_n(&core->nest, __ATOMIC_RELAXED) != 0 &&
-           __atomic_load_n(&core->state, __ATOMIC_RELAXED) != CORE_ST_IDLE;
+           __atomic_load_n(&core->state, __ATOMIC_RELAXED) != CORE_ST_IDLE &&
+           !__atomic_load_n(&core->reports, __ATOMIC_RELAXED);
 }
 
-static void tell(const struct core *core, struct core *other)
+static void tell(struct core *core, struct core *other)
 {
     uint32_t number = snapshot_request();
 
+    __atomic_store_n(&core->reports, true, __ATOMIC_RELAXED);
     snapshot_ask(other, NMI_REASON_WATCHDOG);
     bool answers = snapshot_wait(other, number);
 
@@ -53,6 +56,7 @@ static void tell(const struct core *core, struct core *other)
         kprintf("  core %u does not answer an NMI\n", other->id);
     }
     kprintf("watchdog: end\n");
+    __atomic_store_n(&core->reports, false, __ATOMIC_RELAXED);
 }
 
 static void ask_for_a_round(const struct core *other)
@@ -66,7 +70,7 @@ static void ask_for_a_round(const struct core *other)
 static void look(struct core *core, struct core *other)
 {
     uint64_t rounds = __atomic_load_n(&other->rounds, __ATOMIC_RELAXED);
-    bool busy = in_kernel(other);
+    bool busy = should_get_on(other);
 
     if (core->watch_asked && busy && rounds == core->watch_rounds) {
         if (!core->watch_told) {
