@@ -70,7 +70,9 @@ ALONG: dict[str, Operation] = {
 }
 
 
-def _along(first: str, second: str, cores: tuple[int, int, int], top: int) -> None:
+def _along(
+    first: str, second: str, cores: tuple[int, int, int], top: int, *also: But, why: str = ""
+) -> None:
     def setup(s: Stage) -> Scene:
         c = chain(s, cores, top)
 
@@ -84,7 +86,7 @@ def _along(first: str, second: str, cores: tuple[int, int, int], top: int) -> No
             lambda: seen_along(s, c.t1, c.t2, c.t3),
         )
 
-    declare(f"{first} and {second} of a chain", setup)
+    declare(f"{first} and {second} of a chain", setup, *also, why=why)
 
 
 OUT, IN = (CORE_A, CORE_C, CORE_B), (CORE_C, CORE_B, CORE_A)
@@ -93,7 +95,14 @@ for _second in list(ALONG)[1:]:
 for _second in list(ALONG)[2:]:
     _along("lowering", _second, OUT, 120)
 _along("cancel of the first", "cancel of the middle", IN, 120)
-_along("cancel of the first", "end of the middle", OUT, 120)
+_along(
+    "cancel of the first",
+    "end of the middle",
+    OUT,
+    120,
+    But(B_FIRST, {"a": E["BUSY"]}),
+    why="its call has failed, and it has not gone on yet: there is nothing to cancel",
+)
 
 
 @race()
