@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from abi import ERRORS as E
 from abi import TYPES as T
 from agent_support import ALL, PAGE, READ, SPOT, WRITE, Page
-from interleaving import CORE_C, But, Scene
+from interleaving import CORE_B, CORE_C, But, Scene
 from stage import A_FIRST, B_FIRST, Stage, call, ipc, race
 
 THERE = SPOT + (1 << 30)
@@ -200,6 +200,30 @@ def failing_message_and_deletion_of_what_it_brought(s: Stage) -> Scene:
         ipc(s.a, "send", endpoint, f"caps={bell},12345"),
         call(s.b, "cap_delete", guessed),
         lambda: {"v": s.got(v)},
+    )
+
+
+@race(both=False)
+def failing_message_and_deletion_of_what_it_was_to_bring(s: Stage) -> Scene:
+    """A thread of another core ends with the copy that is taken back: not in a's next reply."""
+    end, v, caller = s.make("endpoint_create"), s.worker(CORE_C), s.worker(CORE_B)
+    ends = s.make("thread_create", s.agent.quota, s.agent.space, 100 << 8 | 100)
+    assert s.agent.call("thread_set_affinity", ends, CORE_C) == 0
+    s.block_ipc(caller, "call", end)
+    assert s.agent.ipc("receive", end, worker=s.a) is not None
+    saved = s.keep(s.agent.make("reply_save", s.agent.quota, worker=s.a))
+    s.block_ipc(v, "receive", end, "size=0")
+
+    def judge() -> Mapping[str, object]:
+        replied = s.agent.ipc("reply", saved, worker=s.a)
+        return {
+            "replied": replied and replied.value,
+            "caller": s.got(caller),
+            "a's": s.page.info(s.thread(s.a)).priority,
+        }
+
+    return s.scene(
+        ipc(s.a, "send", end, f"caps={ends},12345"), call(s.b, "cap_delete", ends), judge
     )
 
 
