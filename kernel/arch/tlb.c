@@ -106,6 +106,11 @@ void tlb_invalidate(struct space *space, uint64_t address, uint64_t pages)
     uint64_t others = smp_online() & ~(1ULL << core->id);
 
     if (space) {
+        /*
+         * The page table's new entries are to be seen before this look: who sets its bit behind the look, loads
+         * the table behind that. On x86 only loads pass stores (SDM vol. 3, 9.2.3.4); coming has its own fence.
+         */
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
         others &= __atomic_load_n(&space->cores_loaded, __ATOMIC_ACQUIRE);
     }
     forget(space, address, pages);
