@@ -108,7 +108,7 @@ void tlb_invalidate(struct space *space, uint64_t address, uint64_t pages)
     if (space) {
         /*
          * The page table's new entries are to be seen before this look: who sets its bit behind the look, loads
-         * the table behind that. On x86 only loads pass stores (SDM vol. 3, 9.2.3.4); coming has its own fence.
+         * the table behind that, by a locked instruction. Else the look may pass the stores (Intel SDM vol. 3, 8.2.3.4).
          */
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
         others &= __atomic_load_n(&space->cores_loaded, __ATOMIC_ACQUIRE);
