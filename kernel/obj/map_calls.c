@@ -37,24 +37,32 @@ static void finish(struct thread *self, int64_t result)
 static void fill_continue(struct core *core, struct thread *self);
 static void undo_continue(struct core *core, struct thread *self);
 
-/* Memory for page tables ran out: the mapping, which is still `filling`, goes again. */
+/* One step of it; false = nothing of ours is left. Others may have unmapped some, and mapped theirs there. */
+static bool undo_step(struct space *space, struct thread *self)
+{
+    uint64_t end = (ARG2(self) & ~PAGE_MASK) + ARG3(self);
+
+    lock_acquire(&space->object.lock);
+    struct mapping *mapping = mapping_from(space, self->words[0]);
+    bool more = mapping != NULL && mapping->node.key < end;
+
+    if (more && mapping->maker == self) {
+        mapping_cut_some(mapping, USER_END);
+    } else if (more) {
+        self->words[0] = mapping->node.key + mapping->bytes;
+    }
+    lock_release(&space->object.lock);
+    return more;
+}
+
+/* Memory for page tables ran out: what we have mapped goes again. */
 static int64_t undo(struct core *core, struct thread *self)
 {
-    uint64_t address = ARG2(self) & ~PAGE_MASK;
     int64_t error;
     struct space *space = argument_space(self, &error);
-    bool more = space != NULL;
 
-    while (more) {
-        lock_acquire(&space->object.lock);
-        struct mapping *mapping = mapping_from(space, address);
-
-        more = mapping != NULL && mapping->filling && mapping->node.key < address + ARG3(self);
-        if (more) {
-            mapping_cut_some(mapping, USER_END);
-        }
-        lock_release(&space->object.lock);
-        if (more && preemption_wanted(core)) {
+    while (space != NULL && undo_step(space, self)) {
+        if (preemption_wanted(core)) {
             return continue_with(self, undo_continue);
         }
     }
@@ -75,13 +83,10 @@ static bool fill_step(struct space *space, struct thread *self, bool *more)
     lock_acquire(&space->object.lock);
     struct mapping *mapping = mapping_from(space, self->words[0]);
 
-    *more = mapping != NULL && mapping->filling && mapping->node.key <= self->words[0];
+    *more = mapping != NULL && mapping->maker == self && mapping->node.key <= self->words[0];
     if (*more) {
         filled = mapping_fill_some(mapping, &self->words[0]);
-        if (self->words[0] == mapping->node.key + mapping->bytes) {
-            mapping->filling = false;
-            *more = self->words[0] < end; /* somebody has split it */
-        }
+        *more = self->words[0] < end; /* another piece, if somebody has split it */
     }
     lock_release(&space->object.lock);
     return filled;
@@ -98,6 +103,7 @@ static int64_t fill(struct core *core, struct thread *self)
     }
     while (more) {
         if (!fill_step(space, self, &more)) {
+            self->words[0] = ARG2(self) & ~PAGE_MASK;
             return undo(core, self);
         }
         if (more && preemption_wanted(core)) {
@@ -124,6 +130,7 @@ int64_t sys_map(struct core *core, struct thread *self)
         .bytes = ARG3(self),
         .offset = ARG4(self),
         .flags = (uint8_t)flags,
+        .maker = self,
     };
 
     if (space == NULL) {

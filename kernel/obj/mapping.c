@@ -179,7 +179,7 @@ static int64_t make(struct space *space, struct cap *cap, const struct map_reque
     mapping->space = space;
     mapping->flags = request->flags;
     mapping->allowed = rights_of(cap);
-    mapping->filling = true;
+    mapping->maker = request->maker;
     int64_t error = enter(space, cap, request->handle, mapping);
 
     if (error) {
@@ -218,38 +218,31 @@ static uint64_t least(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/*
- * Is there a table that can hold an entry of `level`? If more than one is missing, makes the
- * uppermost: to clear a new one takes as long as a step may (MAPPING_STEP), so each is a step.
- */
-static bool tables_there(const struct page_table *table, uint64_t address, unsigned level,
-                         bool *enough)
-{
-    unsigned found;
-
-    page_find(table, address, &found);
-    *enough = found <= level + 1 || page_reach(table, address, found - 1, NULL) != NULL;
-    return found <= level + 1;
-}
-
 bool mapping_fill_some(struct mapping *mapping, uint64_t *address)
 {
     struct page_table table = space_table(mapping->space);
     uint64_t rights = mapping_rights(mapping);
     uint64_t at = *address;
     uint64_t left = mapping_end(mapping) - at;
+    unsigned found;
 
     if (mapping->memory->kind == MEMORY_PAGED) {
         *address += left; /* what is there comes at the first touch */
         return true;
     }
     struct memory_run run = memory_run(mapping->memory, mapping->offset + at - mapping->node.key);
-    bool large = run.large && mapping->flags & MAP_LARGE && at % LARGE_PAGE_SIZE == 0 &&
-                 left >= LARGE_PAGE_SIZE;
-    bool enough;
 
-    if (!tables_there(&table, at, large ? 2 : 1, &enough)) {
-        return enough;
+    page_find(&table, at, &found);
+    /* Unless somebody has touched one of its small pages already: then there is a table. */
+    bool large = run.large && mapping->flags & MAP_LARGE && at % LARGE_PAGE_SIZE == 0 &&
+                 left >= LARGE_PAGE_SIZE && found > 1;
+
+    /*
+     * Of missing tables the uppermost is made, if that is not the last: to clear one takes as long as
+     * a step may (MAPPING_STEP), so each is a step.
+     */
+    if (found > (large ? 3 : 2)) {
+        return page_reach(&table, at, found - 1, NULL) != NULL;
     }
     if (large) {
         *address += LARGE_PAGE_SIZE;

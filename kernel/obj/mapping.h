@@ -22,6 +22,7 @@ struct map_request {
     cap_t handle;                    /* by which the capability was found */
     uint64_t address, bytes, offset; /* whole pages; offset in what the capability names */
     uint8_t flags;                   /* MAP_* */
+    const struct thread *maker;      /* memory.h */
 };
 
 /* The space's page tables. */
@@ -42,7 +43,7 @@ bool map_flags_valid(uint64_t flags);
 /* The first mapping that reaches beyond `address`, or NULL. The space's lock is held. */
 struct mapping *mapping_from(const struct space *space, uint64_t address);
 
-/* Enter a mapping (flag `filling`) without any page: E_OK or the error. */
+/* Enter a mapping without any page: E_OK or the error. */
 int64_t mapping_add(struct space *space, struct cap *cap, const struct map_request *request);
 /* The space's lock is held: map some pages from *address on, and move it. False: no memory. */
 bool mapping_fill_some(struct mapping *mapping, uint64_t *address);

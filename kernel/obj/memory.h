@@ -58,9 +58,13 @@ struct mapping {
     struct mapping **cap_link;    /* by the memory object's lock: where the pointer to us is */
     struct mapping *memory_next;  /* list of the memory object, likewise; what is shown changes */
     struct mapping **memory_link; /* under both locks */
-    uint8_t flags;                /* MAP_* */
-    uint8_t allowed;              /* MAP_* that the capability's rights allow */
-    bool filling;                 /* sys_map is still at it, and takes it back if memory runs out */
+    /*
+     * Who has mapped it, NULL: the boot loader. It may have ended: this is only compared, by one in the middle of
+     * a map, whose range was empty when it began. What has its name there is of that map.
+     */
+    const struct thread *maker;
+    uint8_t flags;   /* MAP_* */
+    uint8_t allowed; /* MAP_* that the capability's rights allow */
 };
 
 _Static_assert(sizeof(struct mapping) <= 128, "slab size");

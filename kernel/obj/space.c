@@ -88,15 +88,12 @@ int64_t sys_space_create(struct core *core, struct thread *self)
 int64_t space_map(struct space *space, struct cap *cap, uint64_t address, uint64_t bytes,
                   uint64_t offset, uint8_t flags)
 {
-    struct map_request request = {cap->handle, address, bytes, offset, flags};
+    struct map_request request = {cap->handle, address, bytes, offset, flags, NULL};
     int64_t error = mapping_add(space, cap, &request);
     uint64_t reached = address;
 
     while (!error && reached < address + bytes) {
-        struct mapping *mapping = mapping_from(space, reached);
-
-        mapping->filling = false;
-        if (!mapping_fill_some(mapping, &reached)) {
+        if (!mapping_fill_some(mapping_from(space, reached), &reached)) {
             error = E_NOMEM;
         }
     }

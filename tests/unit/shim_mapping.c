@@ -21,7 +21,8 @@ uint64_t host_memory;
 static struct page_frame table[FRAMES];
 static struct quota *account;
 static struct core core;
-static struct thread self;
+static struct thread threads[4], *running;
+#define self (*running)
 static struct space *space;
 static struct cap caps[64];
 #define SLOT(n) ((n) * sizeof(struct cap)) /* as a handle names it */
@@ -217,7 +218,11 @@ void start(uint64_t bytes, int chance_of_preemption)
     space = space_new(account, account);
     space->caps = caps;
     space->cap_limit = 64;
-    self.space = space;
+    memset(threads, 0, sizeof(threads));
+    for (unsigned i = 0; i < sizeof(threads) / sizeof(threads[0]); i++) {
+        threads[i].space = space;
+    }
+    running = threads;
     caps[1] = (struct cap){.handle = SLOT(1), .object = &account->object, .rights = ~0u};
     caps[2] = (struct cap){.handle = SLOT(2), .object = &space->object, .rights = ~0u};
     pager.object.references = 1;
@@ -266,7 +271,6 @@ uint64_t greatest_step(void)
 }
 
 typedef int64_t call_fn(struct core *c, struct thread *t);
-static struct thread halted; /* in the middle of a call that has been given up */
 
 /* Continuations, until the call has come to its end or is given up. */
 static int64_t finish(call_fn *function, int64_t result)
@@ -287,7 +291,6 @@ static int64_t finish(call_fn *function, int64_t result)
         }
     }
     patience = 0;
-    halted = self;
     return result;
 }
 int64_t call(call_fn *function, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4);
@@ -304,21 +307,21 @@ int64_t call(call_fn *function, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t 
     greatest = account->used > first ? account->used - first : 0;
     return finish(function, result);
 }
-/* What was given up goes on to its end, after other calls. */
-int64_t go_on(struct thread *from, call_fn *function);
-int64_t go_on(struct thread *from, call_fn *function)
-{
-    self = *from;
-    patience = INT_MAX;
-    return finish(function, BLOCKED);
-}
-/* A copy of the thread whose last call has been given up. */
+/* The thread whose last call has been given up. Other calls are another one's, */
 struct thread *keep(void);
 struct thread *keep(void)
 {
-    static struct thread kept;
-    kept = halted;
-    return &kept;
+    struct thread *kept = running;
+    running = &threads[(unsigned)(running - threads + 1) % (sizeof(threads) / sizeof(threads[0]))];
+    return kept;
+}
+/* until it goes on to the end of that call. */
+int64_t go_on(struct thread *from, call_fn *function);
+int64_t go_on(struct thread *from, call_fn *function)
+{
+    running = from;
+    patience = INT_MAX;
+    return finish(function, BLOCKED);
 }
 uint64_t rdx(void);
 uint64_t rdx(void)

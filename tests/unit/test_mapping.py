@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,10 +82,12 @@ class Kernel:
         return result
 
     @contextmanager
-    def in_the_middle(self, name: str, *arguments: int, after: int) -> Iterator[None]:
+    def in_the_middle(
+        self, name: str, *arguments: int, after: int, result: int = 0
+    ) -> Iterator[None]:
         """System call NAME stands still after some steps; in here come other threads' calls.
 
-        Then it goes on to its end, to which not a byte of memory is left, and has to be done.
+        Then it goes on to its end, to which not a byte of memory is left, and has that result.
         """
         self.lib.give_up_after(after)
         assert self.call(name, *arguments) == BLOCKED
@@ -93,7 +95,7 @@ class Kernel:
         yield
         function = ctypes.cast(getattr(self.lib, f"sys_{name}"), ctypes.c_void_p)
         limit = self.lib.limit(self.lib.used())
-        assert self.lib.go_on(kept, function) == 0
+        assert self.lib.go_on(kept, function) == result
         self.lib.limit(limit)
 
     def create(self, size: int, pager: int = 0) -> int:
@@ -650,6 +652,49 @@ def test_map_undone_at_each_allocation(fresh: Kernel, step: int) -> None:
     if result:
         assert fresh.lib.used() == before
         assert fresh.pages() == [0] * PAGES
+
+
+def test_a_page_that_is_touched_in_the_middle_of_a_map_of_large_ones(fresh: Kernel) -> None:
+    """There is a table in the large page's place, and it is filled."""
+    fresh.lib.start(24 << 20, 1)
+    handle, spot = fresh.create(LARGE), BASE + 8 * PAGE
+    large = ("map", SPACE, handle, spot | READ | BIG, LARGE, 0)
+    with fresh.in_the_middle(*large, after=1):
+        assert fresh.lib.fault(spot + 5 * PAGE, 4) == 0
+    assert all(fresh.pages()[8 : 8 + 512])
+
+
+@pytest.mark.parametrize("first", [0, 2], ids=["at the start", "behind what is filled"])
+def test_what_is_mapped_in_the_middle_of_a_map_that_fails_stays(fresh: Kernel, first: int) -> None:
+    """Of what the first has mapped, somebody else has unmapped that part. All the rest goes."""
+    fresh.lib.start(24 << 20, 1)
+    handle = fresh.create(PAGES * PAGE)
+    spot = BASE + first * PAGE
+    with fresh.in_the_middle(
+        "map", SPACE, handle, BASE | READ, PAGES * PAGE, 0, after=4, result=E_NOMEM
+    ):
+        assert fresh.call("unmap", SPACE, spot, 3 * PAGE) == 0
+        assert fresh.call("map", SPACE, handle, spot | READ | WRITE, 3 * PAGE, 0) == 0
+    assert [at for at, page in enumerate(fresh.pages()) if page] == [first, first + 1, first + 2]
+    assert fresh.lib.fault(BASE + (first + 3) * PAGE, 4) == 2, "nothing is mapped there"
+
+
+def test_of_two_that_map_only_the_one_that_fails_is_undone(fresh: Kernel) -> None:
+    """Where the first has been unmapped the second maps, and is still at it."""
+    fresh.lib.start(24 << 20, 1)
+    handle = fresh.create(PAGES * PAGE)
+    spot, size = BASE + 8 * PAGE, 64 * PAGE
+    first, second = ExitStack(), ExitStack()
+    whole = ("map", SPACE, handle, BASE | READ, PAGES * PAGE, 0)
+    first.enter_context(fresh.in_the_middle(*whole, after=12, result=E_NOMEM))
+    assert fresh.call("unmap", SPACE, spot, size) == 0
+    second.enter_context(
+        fresh.in_the_middle("map", SPACE, handle, spot | READ | WRITE, size, 0, after=1)
+    )
+    assert 0 < sum(entry & WRITE > 0 for entry in fresh.pages()) < 64
+    first.close()
+    second.close()
+    assert [at for at, page in enumerate(fresh.pages()) if page] == list(range(8, 72))
 
 
 def test_map_looks_up_after_each_new_table(fresh: Kernel) -> None:
