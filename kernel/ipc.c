@@ -37,16 +37,23 @@ static void *user_piece(struct thread *thread, uint64_t address, bool write)
     return physical ? phys_to_virt(physical) : NULL;
 }
 
-/* A page is missing: have it brought, or learn that it cannot be. */
-static enum step user_missing(struct core *core, struct thread *driver, struct thread *whose,
-                              uint64_t address, bool write)
-{
-    uint64_t error = 4 | (write ? 2 : 0);
+/* Where a copy goes on. If it does not, a page is missing there. */
+struct place {
+    struct thread *whose;
+    uint64_t address;
+    bool write;
+};
 
-    if (address < USER_BASE || address >= USER_END) {
+/* Have the page brought, or learn that it cannot be. */
+static enum step user_missing(struct core *core, struct thread *driver, const struct place *place)
+{
+    uint64_t error = 4 | (place->write ? 2 : 0);
+
+    if (place->address < USER_BASE || place->address >= USER_END) {
         return STEP_FAILED;
     }
-    return fault_to_pager(core, driver, whose->space, address, error, transfer_continue)
+    return fault_to_pager(core, driver, place->whose->space, place->address, error,
+                          transfer_continue)
                ? STEP_BLOCKED
                : STEP_FAILED;
 }
@@ -56,28 +63,28 @@ static uint64_t page_rest(uint64_t address)
     return PAGE_SIZE - address % PAGE_SIZE;
 }
 
-/* Between a thread's memory and the kernel's: small things, struct message and its fields. */
-static enum step user_copy(struct core *core, struct thread *driver, struct thread *whose,
-                           uint64_t address, void *kernel, uint64_t bytes, bool write)
+/* Between a thread's memory and the kernel's: small things, struct message and its fields. False: see place. */
+static bool user_copy(struct place *place, void *kernel, uint64_t bytes)
 {
-    while (bytes) {
-        uint64_t part = page_rest(address) < bytes ? page_rest(address) : bytes;
+    struct lock *lock = &place->whose->space->object.lock;
+    bool there = true;
 
-        lock_acquire(&whose->space->object.lock);
-        void *piece = user_piece(whose, address, write);
+    while (bytes && there) {
+        uint64_t part = page_rest(place->address) < bytes ? page_rest(place->address) : bytes;
 
-        if (piece) {
-            memcpy(write ? piece : kernel, write ? kernel : piece, part);
+        lock_acquire(lock);
+        void *piece = user_piece(place->whose, place->address, place->write);
+
+        there = piece != NULL;
+        if (there) {
+            memcpy(place->write ? piece : kernel, place->write ? kernel : piece, part);
+            kernel = (char *)kernel + part;
+            place->address += part;
+            bytes -= part;
         }
-        lock_release(&whose->space->object.lock);
-        if (!piece) {
-            return user_missing(core, driver, whose, address, write);
-        }
-        kernel = (char *)kernel + part;
-        address += part;
-        bytes -= part;
+        lock_release(lock);
     }
-    return STEP_DONE;
+    return there;
 }
 
 /* ---- the parts of a message beyond its words ---- */
@@ -91,11 +98,13 @@ static bool has_message(const struct thread *thread)
 static enum step get_message(struct core *core, struct thread *driver, struct thread *whose,
                              struct message *message)
 {
+    struct place place = {whose, ARG2(whose), false};
+
     memset(message, 0, sizeof(*message));
-    if (!has_message(whose)) {
+    if (!has_message(whose) || user_copy(&place, message, sizeof(*message))) {
         return STEP_DONE;
     }
-    return user_copy(core, driver, whose, ARG2(whose), message, sizeof(*message), false);
+    return user_missing(core, driver, &place);
 }
 
 /* Two spaces' locks, the lower address first. */
@@ -124,14 +133,8 @@ static void release_both(struct thread *a, struct thread *b)
 }
 
 /* As much as lies in one page on both sides. 0: a page is missing, *missing says whose and where. */
-struct missing {
-    struct thread *whose;
-    uint64_t address;
-    bool write;
-};
-
 static uint64_t copy_part(struct thread *from, uint64_t source, struct thread *to, uint64_t target,
-                          uint64_t bytes, struct missing *missing)
+                          uint64_t bytes, struct place *missing)
 {
     uint64_t part = page_rest(source) < bytes ? page_rest(source) : bytes;
 
@@ -143,8 +146,8 @@ static uint64_t copy_part(struct thread *from, uint64_t source, struct thread *t
     if (source_piece && target_piece) {
         memcpy(target_piece, source_piece, part);
     } else {
-        *missing = source_piece ? (struct missing){to, target, true}
-                                : (struct missing){from, source, false};
+        *missing = source_piece ? (struct place){to, target, true}
+                                : (struct place){from, source, false};
         part = 0;
     }
     release_both(from, to);
@@ -156,7 +159,7 @@ static enum step copy_bytes(struct core *core, struct thread *driver, struct thr
                             const struct message *receive)
 {
     uint64_t total = from->info & INFO_BYTES_MASK;
-    struct missing missing = {0};
+    struct place missing = {0};
 
     if (total > receive->receive_size) {
         return STEP_FAILED;
@@ -167,7 +170,7 @@ static enum step copy_bytes(struct core *core, struct thread *driver, struct thr
                                   &missing);
 
         if (part == 0) {
-            return user_missing(core, driver, missing.whose, missing.address, missing.write);
+            return user_missing(core, driver, &missing);
         }
         DONE(driver) += part;
         if (preemption_wanted(core) && DONE(driver) < total) {
@@ -190,15 +193,19 @@ static enum step end_copy(struct thread *driver)
     return claim & (CLAIM_CANCEL | CLAIM_LATE) ? STEP_LEFT : STEP_DONE;
 }
 
-/* The copies stand in the receiver's table before their handles are written; on failure they go again. */
+/*
+ * The copies stand in the receiver's table before their handles are written, and are found once nothing can fail
+ * any more. If one that is taken back was all that was left of a capability, it would not be found here again:
+ * so no page is waited for while something is to end (failed()).
+ */
 static enum step copy_caps(struct core *core, struct thread *driver, struct thread *from,
                            struct thread *to, const struct message *send)
 {
-    unsigned count = (from->info & INFO_CAPS_MASK) >> INFO_CAPS_SHIFT;
+    unsigned count = (from->info & INFO_CAPS_MASK) >> INFO_CAPS_SHIFT, made;
     cap_t handles[MESSAGE_CAPS_MAX] = {0};
-    uint64_t target = ARG2(to) + offsetof(struct message, received_caps);
+    struct place target = {to, ARG2(to) + offsetof(struct message, received_caps), true};
     enum step step = STEP_FAILED;
-    unsigned made;
+    bool missing = false;
 
     if (count == 0) {
         return end_copy(driver);
@@ -209,25 +216,22 @@ static enum step copy_caps(struct core *core, struct thread *driver, struct thre
     for (made = 0; made < count; made++) {
         struct cap *cap = cap_find(from->space, send->send_caps[made], RIGHT_GRANT);
 
-        if (!cap || cap_insert(to->space, cap->object, cap->rights, cap->badge, cap,
-                               send->send_caps[made], &handles[made]) != E_OK) {
+        if (!cap || cap_copy_hidden(to->space, cap, send->send_caps[made], &handles[made])) {
             break;
         }
     }
     if (made == count) {
-        step = user_copy(core, driver, to, target, handles, count * sizeof(cap_t), true);
+        missing = !user_copy(&target, handles, count * sizeof(cap_t));
+        step = missing ? STEP_FAILED : end_copy(driver);
     }
-    if (step == STEP_DONE) {
-        step = end_copy(driver);
-    }
-    for (unsigned i = 0; step != STEP_DONE && i < made; i++) {
-        struct cap *copy = cap_lookup(to->space, handles[i]);
-
-        if (copy) { /* else somebody there has guessed its handle, and deleted it already */
-            cap_remove(core, driver, copy, handles[i]);
+    for (unsigned i = 0; i < made; i++) {
+        if (step == STEP_DONE) {
+            cap_show(to->space, handles[i]);
+        } else {
+            cap_take_back(core, driver, to->space, handles[i]);
         }
     }
-    return step;
+    return missing && !driver->reap ? user_missing(core, driver, &target) : step;
 }
 
 static enum step move_message(struct core *core, struct thread *driver, struct thread *from,
@@ -306,6 +310,15 @@ int64_t ipc_second_half(struct core *core, struct thread *self, int64_t result)
     return endpoint_receive(core, self);
 }
 
+/* In a continuation: the result of the first half. */
+static void finish(struct core *core, struct thread *self, int64_t result)
+{
+    result = ipc_second_half(core, self, result);
+    if (result != BLOCKED) {
+        self->frame.rax = (uint64_t)result;
+    }
+}
+
 static int64_t arrived(struct core *core, struct thread *driver, struct thread *from,
                        struct thread *to)
 {
@@ -333,12 +346,28 @@ static int64_t arrived(struct core *core, struct thread *driver, struct thread *
     return call ? BLOCKED : E_OK;
 }
 
+/* Then there may be objects to end, of which capabilities have been taken back. */
+static void failed_continue(struct core *core, struct thread *driver)
+{
+    if (!reap_some(core, driver)) {
+        driver->continuation = failed_continue;
+    } else if (driver->flags & THREAD_FLAG_ENDING) {
+        thread_finish(core, driver);
+    } else {
+        finish(core, driver, (int64_t)driver->frame.rax);
+    }
+}
+
 static int64_t failed(struct core *core, struct thread *driver, struct thread *peer, int64_t error)
 {
     driver->flags &= (uint16_t)~THREAD_FLAG_CALL;
     timer_cancel(core, driver);
     if (peer) {
         thread_wait_failed(core, peer, error);
+    }
+    if (driver->reap) {
+        driver->frame.rax = (uint64_t)error;
+        return continue_with(driver, failed_continue);
     }
     return error;
 }
@@ -372,11 +401,7 @@ static int64_t transfer_some(struct core *core, struct thread *driver)
 
 static void transfer_continue(struct core *core, struct thread *driver)
 {
-    int64_t result = ipc_second_half(core, driver, transfer_some(core, driver));
-
-    if (result != BLOCKED) {
-        driver->frame.rax = (uint64_t)result;
-    }
+    finish(core, driver, transfer_some(core, driver));
 }
 
 /*

@@ -161,6 +161,25 @@ static bool table_grow(struct space *space)
     return true;
 }
 
+/*
+ * A slot's handle before it is published, and when it is free: its generation alone, by which nothing finds it.
+ * For those who know it is there it names the slot nevertheless.
+ */
+static cap_t hidden(cap_t handle)
+{
+    return handle & GENERATION_MASK;
+}
+
+static cap_t handle_of(const struct cap *cap)
+{
+    return hidden(cap->handle) | ((uint64_t)cap & (CAP_WINDOW_SIZE - 1));
+}
+
+static void slot_publish(struct cap *cap)
+{
+    __atomic_store_n(&cap->handle, handle_of(cap), __ATOMIC_RELEASE);
+}
+
 /* Nothing finds the slot until its handle is written. */
 static int slot_alloc(struct space *space, struct cap **slot)
 {
@@ -200,7 +219,7 @@ void cap_slot_free(struct cap *cap)
 static void slot_hide(struct cap *cap)
 {
     cap->rights = 0;
-    cap->handle = (cap->handle & GENERATION_MASK) + GENERATION_ONE;
+    cap->handle = hidden(cap->handle) + GENERATION_ONE;
 }
 
 /* A hidden one, which another core may have found before: object and badge stay until it has looked. */
@@ -209,15 +228,6 @@ static void slot_leave(struct cap *cap)
     if (!grace_hold_slot(core_here(), cap)) {
         cap_slot_free(cap);
     }
-}
-
-static cap_t slot_publish(struct cap *cap)
-{
-    uint64_t offset = (uint64_t)cap & (CAP_WINDOW_SIZE - 1);
-    cap_t handle = (cap->handle & GENERATION_MASK) | offset;
-
-    __atomic_store_n(&cap->handle, handle, __ATOMIC_RELEASE);
-    return handle;
 }
 
 /* --- capabilities --- */
@@ -246,8 +256,9 @@ static int cap_check(const struct object *object, const struct cap *cap, cap_t h
     return cap && (cap->handle != handle || !cap->rights) ? E_BADCAP : E_OK;
 }
 
-int cap_insert(struct space *space, struct object *object, uint32_t rights, uint64_t badge,
-               struct cap *parent, cap_t parent_handle, cap_t *handle)
+/* As cap_insert() and cap_copy_hidden(). */
+static int insert(struct space *space, struct object *object, uint32_t rights, uint64_t badge,
+                  struct cap *parent, cap_t parent_handle, cap_t *handle, bool hide)
 {
     struct cap *cap;
     int error = slot_alloc(space, &cap);
@@ -268,13 +279,44 @@ int cap_insert(struct space *space, struct object *object, uint32_t rights, uint
         if (receives(cap)) {
             ((struct endpoint *)object)->receive_caps++;
         }
-        *handle = slot_publish(cap);
+        *handle = handle_of(cap);
+        if (!hide) {
+            slot_publish(cap);
+        }
     }
     lock_release(&object->lock);
     if (error) {
         cap_slot_free(cap); /* nobody has seen it */
     }
     return error;
+}
+
+int cap_insert(struct space *space, struct object *object, uint32_t rights, uint64_t badge,
+               struct cap *parent, cap_t parent_handle, cap_t *handle)
+{
+    return insert(space, object, rights, badge, parent, parent_handle, handle, false);
+}
+
+int cap_copy_hidden(struct space *space, struct cap *cap, cap_t handle, cap_t *copy)
+{
+    return insert(space, cap->object, cap->rights, cap->badge, cap, handle, copy, true);
+}
+
+void cap_show(struct space *space, cap_t handle)
+{
+    struct cap *cap = cap_slot(space->caps, handle);
+    struct object *object = cap->object;
+
+    lock_acquire(&object->lock);
+    if (cap->handle == hidden(handle)) { /* else it has been revoked */
+        slot_publish(cap);
+    }
+    lock_release(&object->lock);
+}
+
+void cap_take_back(struct core *core, struct thread *self, struct space *space, cap_t handle)
+{
+    cap_remove(core, self, cap_slot(space->caps, handle), hidden(handle));
 }
 
 int64_t cap_publish(struct thread *self, struct object *object)
@@ -314,7 +356,8 @@ int cap_move(struct space *space, struct cap *from, cap_t from_handle, cap_t *ha
         }
         follow(to, from);
         slot_hide(from);
-        *handle = slot_publish(to);
+        *handle = handle_of(to);
+        slot_publish(to);
     }
     lock_release(&object->lock);
     if (error) {

@@ -153,6 +153,14 @@ uint32_t cap_type_rights(enum object_type type);
 int cap_insert(struct space *space, struct object *object, uint32_t rights, uint64_t badge,
                struct cap *parent, cap_t parent_handle, cap_t *handle);
 /*
+ * For messages: a copy with all that `cap` has, which stands in the tree, where it can be revoked, but which
+ * nobody finds by its handle until it is shown, or never, when it is taken back. Both come before self's core
+ * is at the end of its outermost level.
+ */
+int cap_copy_hidden(struct space *space, struct cap *cap, cap_t handle, cap_t *copy);
+void cap_show(struct space *space, cap_t handle);
+void cap_take_back(struct core *core, struct thread *self, struct space *space, cap_t handle);
+/*
  * The end of every *_create: a capability with all rights in self's own table, its handle to rdx.
  * If there is no slot the object goes again. Returns what the system call returns.
  */

@@ -71,13 +71,9 @@ int reply_take(struct core *core, struct thread *self, cap_t handle, struct thre
     if (!cap) {
         return cap_error(self->space, handle, OBJ_REPLY);
     }
-    struct object *rest = self->reap; /* of a message that failed: not now, it may lead to other cores */
-
     *caller = take(core, (struct reply *)cap->object);
-    self->reap = NULL;
     cap_remove(core, self, cap, handle);
     reap_some(core, self); /* nobody waits for it any more: one step */
-    self->reap = rest;
     return *caller ? E_OK : E_NOREPLY;
 }
 

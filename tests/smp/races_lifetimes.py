@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from abi import ERRORS as E
+from abi import RIGHTS
 from abi import TYPES as T
 from agent_support import ALL, PAGE, READ, SPOT, WRITE, Page
 from interleaving import CORE_B, CORE_C, But, Scene
@@ -186,12 +187,9 @@ def new_memory_and_its_deletion(s: Stage) -> Scene:
     )
 
 
-@race(
-    But(A_FIRST, {"b": 0}),
-    both=False,
-    why="the copy is there until the other turns out to be none, and can be deleted meanwhile",
-)
+@race(both=False)
 def failing_message_and_deletion_of_what_it_brought(s: Stage) -> Scene:
+    """Who guesses the copy's handle does not find it before the message can fail no more."""
     endpoint, v = s.make("endpoint_create"), s.worker(CORE_C)
     bell = s.make("notification_create")
     s.block_ipc(v, "receive", endpoint, "size=0")
@@ -224,6 +222,21 @@ def failing_message_and_deletion_of_what_it_was_to_bring(s: Stage) -> Scene:
 
     return s.scene(
         ipc(s.a, "send", end, f"caps={ends},12345"), call(s.b, "cap_delete", ends), judge
+    )
+
+
+@race(both=False)
+def failing_message_and_deletion_of_what_it_brings(s: Stage) -> Scene:
+    """The copy may be the last that is left. Who waits learns of the end, whatever a does next."""
+    endpoint, v, waits = s.make("endpoint_create"), s.worker(CORE_C), s.worker(CORE_C)
+    other = s.make("endpoint_create")
+    to_other = s.keep(s.agent.make("cap_copy", other, RIGHTS["ENDPOINT_SEND"], 0, 0))
+    s.block_ipc(v, "receive", endpoint, "size=0")
+    s.block_ipc(waits, "send", to_other)
+    return s.scene(
+        ipc(s.a, "send", endpoint, f"caps={other},12345"),
+        call(s.b, "cap_delete", other),
+        lambda: {"v": s.got(v), "waits": s.got(waits)},
     )
 
 

@@ -134,6 +134,7 @@ FOUND = [
     ("receive-of-bytes-and-cancel-of-the-sender-turned", CORE_C, "thread_leave_place"),
     ("a-copy-without-a-page-and-set-priority-of-the-caller", CORE_A, "endpoint_receive"),
     ("failing-message-and-deletion-of-what-it-was-to-bring", CORE_A, "cap_remove"),
+    ("failing-message-and-deletion-of-what-it-brings", CORE_A, "insert"),
 ]
 
 

@@ -400,7 +400,7 @@ def test_random_sequences_agree_with_the_model(
 
 PLANTED = {
     "generation": (
-        "(cap->handle & GENERATION_MASK) + GENERATION_ONE",
+        "hidden(cap->handle) + GENERATION_ONE",
         "cap->handle & GENERATION_MASK",
     ),
     "orphan": (
