@@ -179,3 +179,14 @@ class KernelState:
         """A member of a TCB's content."""
         member = self._thread_member(path)
         return int.from_bytes(thread[member.offset :][: member.size], "little")
+
+    def reply_piece(self, at: int) -> tuple[int, int]:
+        """What to read for is_reply_to()."""
+        return at, self.structs.size("reply")
+
+    def is_reply_to(self, raw: bytes, thread: int) -> bool:
+        """Whether this content is a saved reply for which this thread waits."""
+        kind = self.structs.member("reply", "object.type")
+        caller = self.structs.member("reply", "caller")
+        values = [int.from_bytes(raw[one.offset :][: one.size], "little") for one in (kind, caller)]
+        return values == [self.structs.enumerators("object_type")["OBJ_REPLY"], thread]

@@ -26,7 +26,7 @@ from onestack.oracle import UserOracle, View
 from onestack.patch import PatchFault
 from onestack.path import Boundary, Marks, Path, PathError, select
 from onestack.registers import Registers
-from onestack.sweep import REFERENCE_ROUNDS, Cell, Sweeper, UnreachedError
+from onestack.sweep import REFERENCE_ROUNDS, STEPPED, Cell, Sweeper, UnreachedError
 from onestack.symbolize import Symbolizer
 
 EVENTS = standard_events(breakpoint_at="nmi_nop")
@@ -197,7 +197,7 @@ def test_a_boundary_that_no_round_comes_to_is_not_judged() -> None:
         boundary = sweeper.record()[3]
         cell = sweeper.judge(replace(boundary, interrupts=not boundary.interrupts))
         assert cell.outcome is None
-        assert cell.detail == "it did not come in 16 rounds, and not in steps"
+        assert cell.detail == "not in 16 rounds, and not in 8 that were stepped"
         assert sweeper.judge(boundary).outcome is not None  # and it goes on with the next
 
 
@@ -212,13 +212,15 @@ def test_for_a_visit_that_does_not_come_an_earlier_one_is_struck_and_named() -> 
             )
 
 
+def detour(_sweeper: Sweeper, _boundary: Boundary) -> None:
+    """In place of Sweeper._reach."""
+    raise UnreachedError("the path went another way")
+
+
 def test_a_visit_that_rounds_do_not_bring_is_come_to_by_steps(
     monkeypatch: pytest.MonkeyPatch, toy_images: Images
 ) -> None:
     """As when it was recorded; the event strikes there, and is judged as ever."""
-
-    def detour(_sweeper: Sweeper, _boundary: Boundary) -> None:
-        raise UnreachedError("the path went another way")
 
     monkeypatch.setattr(Sweeper, "_reach", detour)
     monkeypatch.setattr("onestack.sweep.DETOURS", 1)
@@ -231,6 +233,26 @@ def test_a_visit_that_rounds_do_not_bring_is_come_to_by_steps(
             assert Marks.of(before) == boundary.marks
             if toy_images.name(boundary.address) == "copy_bytes":
                 assert before["rcx"] == 1001 - boundary.hit
+
+
+def test_and_if_not_by_these_then_by_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others may bring what is there, or not, when the path is stepped as well."""
+    tries = []
+    by_steps = Sweeper._reach_by_steps
+
+    def now_and_then(sweeper: Sweeper, boundary: Boundary) -> None:
+        tries.append(boundary)
+        if len(tries) < STEPPED:
+            raise UnreachedError("not this time")
+        by_steps(sweeper, boundary)
+
+    monkeypatch.setattr(Sweeper, "_reach_by_steps", now_and_then)
+    with Sweeper(target()) as sweeper:
+        sweeper.open(NULL, NMI)
+        boundary = sweeper.record()[3]
+        monkeypatch.setattr(Sweeper, "_reach", detour)
+        assert sweeper.judge(boundary).outcome is not None
+    assert len(tries) == STEPPED
 
 
 class Ticking(UserOracle):

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import planted
 import pytest
-from kernel_target import Variant
+from kernel_paths import PATHS, events
+from kernel_state import KernelState
+from kernel_target import Variant, target
 from sweeping import images_of, sweep_all, told
 
+from onestack import sweep
 from onestack.campaign import PartResult
 from onestack.oracle import Outcome
 
@@ -36,6 +39,33 @@ def test_threads_that_live_in_another_ones_memory_each_time(path: str) -> None:
     [result] = sweep_all(path, ["nmi"], limit=PART, cores=2)
     assert judged(result) >= PART - 2
     assert not result.failures, told(result, images_of())
+
+
+def test_a_saved_reply_lies_elsewhere_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What held the one before waits for the other core; a round alone does not tell of that."""
+    monkeypatch.setattr(sweep, "REFERENCE_ROUNDS", 1)
+    with sweep.Sweeper(target(cores=2)) as sweeper:
+        sweeper.open(PATHS["save"], events(sweeper.images)["nmi-with-breakpoint"])
+        cells = [sweeper.judge(one) for one in sweeper.record()[:PART]]
+    assert any("rdx is" in cell.detail for cell in cells), "they are all alike"
+    assert not [cell for cell in cells if "waits_on" in cell.detail]
+
+
+def test_but_it_must_be_one_and_of_him_who_waits() -> None:
+    state = KernelState(Variant().kernel, images_of())
+    _, size = state.reply_piece(0)
+    kind, caller = (state.structs.member("reply", name) for name in ("object.type", "caller"))
+    number = state.structs.enumerators("object_type")["OBJ_REPLY"]
+
+    def reply(of: int, number: int) -> bytes:
+        raw = bytearray(size)
+        raw[kind.offset : kind.offset + kind.size] = number.to_bytes(kind.size, "little")
+        raw[caller.offset : caller.offset + caller.size] = of.to_bytes(caller.size, "little")
+        return bytes(raw)
+
+    assert state.is_reply_to(reply(0x1000, number), 0x1000)
+    assert not state.is_reply_to(reply(0x2000, number), 0x1000)
+    assert not state.is_reply_to(reply(0x1000, number + 1), 0x1000)
 
 
 @pytest.mark.parametrize("path", ["irq-irq", "irq-kernel-2"])

@@ -44,6 +44,7 @@ REFERENCE_ROUNDS = 3
 FIRST_LOOK = 0.05  # seconds after which a CPU that has not stopped is looked at; then doubled
 ATTEMPTS = 2
 DETOURS = 16  # rounds in which a path may go another way, until the boundary is come to otherwise
+STEPPED = 8  # times the path is stepped to a boundary that has not come by itself
 EARLIER = "struck at visit {}, for visit {} did not come"
 MAX_STOPS = 200  # between an event and the path's end; who comes by more often goes in circles
 
@@ -400,7 +401,7 @@ class Sweeper:
             if Marks.of(registers) == boundary.marks and hit == boundary.hit:
                 return
         self._registers = self.machine.gdb.registers(self.path.cpu)
-        raise UnreachedError(f"it did not come in {DETOURS} rounds, and not in steps")
+        raise UnreachedError(f"not in {DETOURS} rounds, and not in {STEPPED} that were stepped")
 
     def _skip_repeats(self, registers: Registers, wanted: int) -> int:
         """At a string instruction: go on by up to `wanted` of its repetitions; how many it were."""
@@ -512,11 +513,19 @@ class Sweeper:
                 came = min(came, error.hits)
             self._to_start()
         if not came:
-            return Cell(boundary, *_words(self.round(boundary, by_steps=True)))
+            return Cell(boundary, *_words(self._stepped_round(boundary)))
         outcome, detail = _words(self.round(replace(boundary, hit=came)))
         return Cell(
             boundary, outcome, f"{detail}; ".lstrip("; ") + EARLIER.format(came, boundary.hit)
         )
+
+    def _stepped_round(self, boundary: Boundary) -> Verdict:
+        """A round that is stepped to its boundary; what others bring may differ there too."""
+        for _ in range(STEPPED - 1):
+            with contextlib.suppress(UnreachedError):
+                return self.round(boundary, by_steps=True)
+            self._to_start()
+        return self.round(boundary, by_steps=True)
 
 
 def _words(verdict: Verdict) -> tuple[Outcome, str]:
