@@ -17,7 +17,7 @@ import pytest
 from toy_target import COPY, IRQ, NULL, PATHS, STACKS, YIELD, target
 
 from conftest import wait_gone
-from onestack.campaign import Campaign, Labels, Part, PartResult, write
+from onestack.campaign import Campaign, Labels, Part, PartResult
 from onestack.elf import Images
 from onestack.errors import UsageError
 from onestack.events import Event, standard_events
@@ -27,6 +27,7 @@ from onestack.patch import PatchFault
 from onestack.path import Boundary, Marks, Path, PathError, select
 from onestack.registers import Registers
 from onestack.sweep import REFERENCE_ROUNDS, STEPPED, Cell, Sweeper, UnreachedError
+from onestack.sweep_files import write
 from onestack.symbolize import Symbolizer
 
 EVENTS = standard_events(breakpoint_at="nmi_nop")

@@ -14,7 +14,7 @@ from onestack.machine import MachineSpec
 from onestack.oracle import UserOracle
 from onestack.patch import PatchFault
 from onestack.path import Path, StackProbe
-from onestack.sweep import Target
+from onestack.target import Target
 
 NULL = Path("null", "user_null", ("user_null_after",))
 YIELD = Path("yield", "user_yield", ("user_yield_after",))

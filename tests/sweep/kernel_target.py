@@ -15,7 +15,7 @@ from onestack.elf import Images
 from onestack.machine import Machine, MachineSpec
 from onestack.patch import PatchFault
 from onestack.path import Path
-from onestack.sweep import Target
+from onestack.target import Target
 
 TOP = FilePath(__file__).resolve().parents[2]
 MODELS = ("tcb", "percpu", "ist", "perthread")

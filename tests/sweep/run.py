@@ -23,7 +23,7 @@ from kernel_paths import PATHS, events, matching
 from kernel_target import MODELS, TOP, Variant, target
 from rich.console import Console
 
-from onestack import campaign
+from onestack import sweep_files
 from onestack.bars import counting
 from onestack.campaign import Campaign, Labels, Part, PartResult
 from onestack.commands.common import FOUND, INCOMPLETE, INTERRUPTED, OK, USAGE
@@ -157,7 +157,7 @@ class Sweep:
         results = [result for result in work.results if result.cells]
         if results:
             version = check_qemu(work.target.spec.qemu)
-            cells = campaign.write(results, Symbolizer(images), self.options.output, version)
+            cells = sweep_files.write(results, Symbolizer(images), self.options.output, version)
             bench = BUILD / "bench.json"
             page = self.options.output.with_suffix(".html")
             write_html(cells, page, bench if bench.exists() else None)

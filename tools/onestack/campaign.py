@@ -27,9 +27,8 @@ from onestack.events import Event
 from onestack.machine import check_qemu
 from onestack.oracle import Outcome
 from onestack.path import Boundary, Context, Path, select
-from onestack.results import merge
-from onestack.sweep import Cell, Sweeper, Target
-from onestack.symbolize import Symbolizer
+from onestack.sweep import Cell, Sweeper
+from onestack.target import Target
 
 CHUNK = 24  # boundaries that a worker takes at a time
 
@@ -449,76 +448,3 @@ def _boundary(values: Any) -> Boundary:
     """From the values of its fields, of which the context is the last."""
     step, address, hit, sp, cpl, interrupts, context = values
     return Boundary(step, address, hit, sp, cpl, interrupts, Context(**context))
-
-
-# ---- results as files
-
-
-def as_json(result: PartResult, symbolizer: Symbolizer) -> dict[str, Any]:
-    """A part's entry in sweep.json."""
-    judged = len(result.cells) - len(result.unreached)
-    return {
-        "name": result.part.path.name,
-        "entry": result.labels.entry,
-        "nmi": result.labels.nmi,
-        "event": result.part.event.name,
-        "cores": result.labels.cores,
-        "boundaries": judged,
-        "outcomes": {"survived": 0, **result.outcomes()},
-        "failures": [
-            {
-                "address": f"{cell.boundary.address:#x}",
-                "symbol": symbolizer.images.name(cell.boundary.address),
-                "outcome": str(cell.outcome),
-                "detail": cell.detail,
-            }
-            for cell in result.failures
-        ],
-    }
-
-
-def cells_as_json(result: PartResult, symbolizer: Symbolizer) -> dict[str, Any]:
-    """A part's entry in sweep.cells.json: every boundary, for the report."""
-    entry = as_json(result, symbolizer)
-    del entry["failures"]
-    entry["instructions"] = result.instructions
-    entry["total"] = result.total
-    entry["assumptions"] = result.assumptions
-    entry["cells"] = [_cell_as_json(cell, symbolizer) for cell in result.cells]
-    return entry
-
-
-def _cell_as_json(cell: Cell, symbolizer: Symbolizer) -> dict[str, Any]:
-    boundary = cell.boundary
-    instruction = symbolizer.images.instruction(boundary.address)
-    place = symbolizer.place(boundary.address)
-    context = asdict(boundary.context)
-    return {
-        "address": f"{boundary.address:#x}",
-        "symbol": place.name,
-        "source": str(place.source or ""),
-        "text": instruction.text if instruction else "",
-        "step": boundary.step,
-        "hit": boundary.hit,
-        "cpl": boundary.cpl,
-        "if": boundary.interrupts,
-        **{name: value for name, value in context.items() if value not in (None, "")},
-        "outcome": str(cell.outcome or "unreached"),
-        "detail": cell.detail,
-    }
-
-
-def write(
-    results: Sequence[PartResult], symbolizer: Symbolizer, path: FilePath, qemu: str
-) -> FilePath:
-    """Write sweep.json and, beside it, sweep.cells.json; entries of other guests in them stay.
-
-    An entry is replaced by a newer one with the same name, entry, nmi, event and cores. The path
-    of the second file is returned.
-    """
-    cells = path.with_suffix(".cells.json")
-    key = ("name", "entry", "nmi", "event", "cores")
-    merge(path, qemu, "paths", [as_json(result, symbolizer) for result in results], key)
-    rows = [cells_as_json(result, symbolizer) for result in results]
-    merge(cells, qemu, "paths", rows, key, indent=None)
-    return cells

@@ -28,7 +28,7 @@ from onestack.oracle import UserOracle
 from onestack.patch import PatchFault
 from onestack.path import Path, StackProbe
 from onestack.profile import Plan, Purpose
-from onestack.sweep import Target
+from onestack.target import Target
 
 CLOCKS = ("instructions", "real")
 FILES = ("kernel", "initrd", "cdrom", "disk")

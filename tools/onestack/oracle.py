@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from onestack import exitcodes
 from onestack.elf import Images
-from onestack.errors import OnestackError
+from onestack.errors import Failure, GuestError, OnestackError
 from onestack.events import Event
 from onestack.machine import Machine
 from onestack.path import Boundary, Path
@@ -37,6 +38,17 @@ class Verdict:
 
 
 SURVIVED = Verdict(Outcome.SURVIVED)
+
+
+def verdict_of(error: GuestError) -> Verdict:
+    """The outcome of a guest that failed by itself."""
+    if error.kind is Failure.EXITED:
+        status = error.status or 0
+        if status == exitcodes.PANIC or (status & 1 and status > 1):
+            return Verdict(Outcome.PANIC, f"the guest ended QEMU with {error.detail}")
+        raise error
+    outcomes = {Failure.RESET: Outcome.RESET, Failure.KILLED: Outcome.KILLED}
+    return Verdict(outcomes.get(error.kind, Outcome.PANIC), error.detail)
 
 
 @dataclass

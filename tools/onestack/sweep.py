@@ -9,20 +9,18 @@ has not survived is its state restored from a snapshot.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path as FilePath
 
-from onestack import exitcodes
 from onestack.cpu import cpu_state, gate_address
 from onestack.deadline import Deadline
 from onestack.elf import Images
-from onestack.errors import DeadlineError, Failure, GuestError, OnestackError
+from onestack.errors import DeadlineError, GuestError, OnestackError
 from onestack.events import Event, Shot
 from onestack.gdbstub import Step
 from onestack.inject import NMI
-from onestack.machine import Machine, MachineSpec
-from onestack.oracle import SURVIVED, Oracle, Outcome, UserOracle, Verdict, View
+from onestack.machine import Machine
+from onestack.oracle import SURVIVED, Oracle, Outcome, Verdict, View, verdict_of
 from onestack.patch import INT3, PatchFault
 from onestack.path import (
     SKIP_OVER,
@@ -30,14 +28,13 @@ from onestack.path import (
     Marks,
     Path,
     PathError,
-    Probe,
-    StackProbe,
     begin,
     record,
     skip_repeats,
     steps,
 )
 from onestack.registers import Registers
+from onestack.target import Target
 
 START_TIMEOUT = 60.0  # seconds to come to a path's start the first time
 REFERENCE_ROUNDS = 3
@@ -47,27 +44,6 @@ DETOURS = 16  # rounds in which a path may go another way, until the boundary is
 STEPPED = 8  # times the path is stepped to a boundary that has not come by itself
 EARLIER = "struck at visit {}, for visit {} did not come"
 MAX_STOPS = 200  # between an event and the path's end; who comes by more often goes in circles
-
-
-@dataclass(frozen=True)
-class Target:
-    """The guest to sweep, in a form that another process can be given.
-
-    `ready` is a regular expression that the console must show. `setup` then brings the guest to
-    where the paths are walked, for instance by typing a command. The path's start is passed
-    `warm_up` times before the first round. `patience` is the time in seconds, without any stop,
-    after which a guest counts as hanging. `oracle` and `probe` are made anew in each process.
-    """
-
-    spec: MachineSpec
-    elfs: tuple[FilePath, ...]
-    ready: str = ""
-    setup: Callable[[Machine, Images, Path], None] | None = None
-    oracle: Callable[[Images], Oracle] = UserOracle
-    probe: Callable[[Images], Probe] = StackProbe
-    faults: tuple[PatchFault, ...] = ()
-    warm_up: int = 3
-    patience: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -482,7 +458,7 @@ class Sweeper:
         except _HangError as hang:
             verdict = hang.verdict
         except GuestError as error:
-            verdict = _verdict_of(error)
+            verdict = verdict_of(error)
         if verdict.outcome is not Outcome.SURVIVED:
             self._recover()
         return verdict
@@ -530,14 +506,3 @@ class Sweeper:
 
 def _words(verdict: Verdict) -> tuple[Outcome, str]:
     return verdict.outcome, verdict.detail
-
-
-def _verdict_of(error: GuestError) -> Verdict:
-    """The outcome of a guest that failed by itself."""
-    if error.kind is Failure.EXITED:
-        status = error.status or 0
-        if status == exitcodes.PANIC or (status & 1 and status > 1):
-            return Verdict(Outcome.PANIC, f"the guest ended QEMU with {error.detail}")
-        raise error
-    outcomes = {Failure.RESET: Outcome.RESET, Failure.KILLED: Outcome.KILLED}
-    return Verdict(outcomes.get(error.kind, Outcome.PANIC), error.detail)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console as Terminal
 
-from onestack import campaign, kernelfile
+from onestack import campaign, kernelfile, sweep_files
 from onestack.bars import counting
 from onestack.commands.common import FOUND, INCOMPLETE, OK, Command, count, file_argument, show
 from onestack.elf import Images
@@ -57,10 +57,12 @@ def _run(options: argparse.Namespace) -> int:
     with SweepProgress(work, Terminal(stderr=True)) as progress:
         results = work.run(progress.tell)
     symbolizer = Symbolizer(Images.load(*kernel.target.elfs))
-    cells = campaign.write(results, symbolizer, options.output, check_qemu(kernel.target.spec.qemu))
+    cells = sweep_files.write(
+        results, symbolizer, options.output, check_qemu(kernel.target.spec.qemu)
+    )
     if options.html:
         write_html(cells, options.html)
-    facts = {"paths": [campaign.as_json(result, symbolizer) for result in results]}
+    facts = {"paths": [sweep_files.as_json(result, symbolizer) for result in results]}
     show(options, facts, _sweep_text(results, symbolizer))
     if any(result.failures for result in results):
         return FOUND
