@@ -57,6 +57,14 @@ class Stage:
         yield
         self.spans.append(self.counter.span())
 
+    def put_to_sleep(self, worker: int) -> None:
+        """One below the agent comes to its call while that waits: let it, or it is what is counted.
+
+        The agent waits, as before each job, until what was begun before is over (its pace).
+        """
+        assert self.agent.start("sleep", FOREVER, worker=worker) is None
+        assert self.page.info(self.agent.threads[worker]).state == "sleeping"
+
     @contextmanager
     def worker(self, priority: int, core: int) -> Iterator[int]:
         """A thread in the agent's space that does as it is told."""
@@ -173,7 +181,7 @@ def yield_process(stage: Stage) -> None:
 def cancel(stage: Stage) -> None:
     with stage.worker(BELOW, stage.core) as sleeper:
         for _ in range(ROUNDS):
-            stage.agent.start("sleep", FOREVER, worker=sleeper)
+            stage.put_to_sleep(sleeper)
             stage.count("thread_cancel", stage.agent.threads[sleeper])
 
 
@@ -266,7 +274,7 @@ def thread_end(stage: Stage) -> None:
     """Of a sleeper in the agent's space."""
     for _ in range(ROUNDS):
         with stage.worker(BELOW, stage.core) as sleeper:
-            stage.agent.start("sleep", FOREVER, worker=sleeper)
+            stage.put_to_sleep(sleeper)
             stage.count("thread_end", stage.agent.threads[sleeper])
 
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from agent_support import FOREVER
 from core_figures import GROWS, growth, measure, throughput, told, windows
-from core_operations import OPERATIONS
+from core_operations import BELOW, HERE, OPERATIONS, Stage
 from figures import TARGETS, baseline, compiler, spec
 
 from onestack.elf import Image
@@ -31,6 +32,24 @@ def test_the_plugin_counts_what_the_guest_measures(name: str) -> None:
     if not baseline():
         pytest.skip(f"no baseline for {compiler()}: figures.py --record makes one")
     assert {span.acting for span in measure(1, [name])[name]} == {baseline()[name]}
+
+
+def of_a_sleeper_that_comes_late(stage: Stage) -> None:
+    """Planted: the counter is armed before the sleeper has called."""
+    with stage.worker(BELOW, HERE) as sleeper:
+        for _ in range(2):
+            with stage.counted(leg=False):
+                stage.agent.start("sleep", FOREVER, worker=sleeper)
+                stage.agent.call("thread_cancel", stage.agent.threads[sleeper])
+
+
+def test_a_call_is_counted_and_not_a_sleepers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one core both are the same instruction of the agent's, and it has waits between them."""
+    monkeypatch.setitem(OPERATIONS, "late", (of_a_sleeper_that_comes_late, HERE))
+    found = measure(1, ["cancel", "thread.end", "late"])
+    counts = {name: {span.acting for span in spans} for name, spans in found.items()}
+    assert len(counts["cancel"]) == len(counts["thread.end"]) == 1
+    assert min(counts["late"]) > 10 * max(counts["cancel"] | counts["thread.end"])
 
 
 def test_interrupts_are_not_off_longer_among_several_cores(tmp_path: Path) -> None:
