@@ -91,7 +91,13 @@ def call_in_time_and_its_receive(s: Stage) -> Scene:
     )
 
 
-@race(timed="a", both=False)
+@race(
+    But(A_FIRST, {"a": E["CANCELED"]}),
+    But(B_FIRST, {"b": 0}),
+    why="it has begun to sleep, and its time is not over; or it is, and it waits for a job again",
+    timed="a",
+    both=False,
+)
 def sleep_and_cancel_of_the_sleeper(s: Stage) -> Scene:
     return s.scene(
         call(s.a, "sleep", SHORT),
