@@ -5,6 +5,7 @@
  * reads it finds through %cs, and where it jumps is linked at its physical address.
  */
 #include "boot/boot_asm.h"
+#include "kernel/arch/lapic.h"
 #include "kernel/arch/layout.h"
 
 #define CR0_PE_ET 0x11
@@ -43,22 +44,20 @@ ap_protected:
         .text
         .code64
 /*
- * From start.S: long mode, high half, boot page tables, still no stack. The APIC id says which core
- * this is, so that numbers are the same at every boot; an id that nobody waits for (disabled in
- * the MADT, or one core too many, started along with the others by the broadcast) parks itself.
- * Then the kernel's page tables, the core's own kernel stack, and C.
+ * From start.S: long mode, high half, boot page tables, still no stack. With the kernel's page tables
+ * the local APIC can be asked for its id, the one that the startup IPI went to: it says which core
+ * this is, so that numbers are the same at every boot. Then the core's own kernel stack, and C.
  */
         .globl  ap_high_half
         .type   ap_high_half, @function
 ap_high_half:
-        movl    $1, %eax
-        cpuid
-        shrl    $24, %ebx               /* initial APIC id */
-        movzbl  smp_core_of_apic(%rbx), %ebx
-        cmpl    $MAX_CORES, %ebx
-        jae     1f
         movq    smp_cr3(%rip), %rax
         movq    %rax, %cr3
+        movl    LAPIC_BASE + LAPIC_ID, %ebx
+        shrl    $24, %ebx
+        movzbl  smp_core_of_apic(%rbx), %ebx
+        cmpl    $MAX_CORES, %ebx        /* another id than it was started by: no stack for it */
+        jae     1f
         movl    %ebx, %edi
         imulq   $CORE_AREA_SIZE, %rbx, %rbx
         /* The top word holds the core's address (E4); 16 keep the ABI's alignment. */

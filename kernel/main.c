@@ -54,25 +54,31 @@ _Noreturn void core_start(unsigned id)
     ret_to_user();
 }
 
-/* IF=0. Cores without memory for their area are left out, and all after them. */
-static void start_others(unsigned count)
+/*
+ * IF=0. Cores without memory for their area are left out, and all after them. False if one that was
+ * started has not answered.
+ */
+static bool start_others(unsigned numbered)
 {
-    for (unsigned id = 1; id < count; id++) {
-        if (!core_create(id)) {
-            kprintf("onestack: no memory for core %u and those after it\n", id);
-            break;
-        }
+    unsigned count = 1;
+
+    while (count < numbered && core_create(count)) {
+        count++;
     }
-    if (count > 1) {
-        smp_start(boot->trampoline, kernel_table.root);
-        smp_wait_online();
+    if (count < numbered) {
+        kprintf("onestack: no memory for core %u and those after it\n", count);
     }
+    bool all = smp_start(count, boot->trampoline, kernel_table.root) == count;
+
+    smp_wait_online();
+    return all;
 }
 
 /* On core 0's own stack, IF=0: what needs a core to run on, then the first user program. */
 static void start(struct core *core)
 {
     const char *problem;
+    bool all_answered;
 
     pic_disable();
     core_up(core);
@@ -83,7 +89,7 @@ static void start(struct core *core)
     sched_set_timeslice(option_number(boot->cmdline, "timeslice", TIMESLICE_DEFAULT_NS / 1000) *
                         1000);
     watchdog_set(option_number(boot->cmdline, "watchdog", 0));
-    start_others(smp_number);
+    all_answered = start_others(smp_number);
     watchdog_event(core);
     ioapic_init(&acpi);
     irq_init(&acpi);
@@ -91,7 +97,9 @@ static void start(struct core *core)
     if (problem) {
         boot_refuse("boot module: ", problem);
     }
-    mm_reclaim_boot();
+    if (all_answered) {
+        mm_reclaim_boot();
+    }
     lock_check_boot_over();
     cpu_sti();
     ret_to_user();

@@ -90,16 +90,6 @@ static void send(uint8_t to, uint32_t command)
     irq_restore(flags);
 }
 
-/* With a shorthand the high half does not count, and is left alone. */
-static void send_shorthand(uint32_t command)
-{
-    uint64_t flags = irq_save();
-
-    wait_sent();
-    lapic_write(LAPIC_ICR_LOW, command | LAPIC_ICR_ASSERT);
-    irq_restore(flags);
-}
-
 void lapic_send(uint8_t to, uint8_t vector)
 {
     send(to, LAPIC_ICR_FIXED | vector);
@@ -124,14 +114,9 @@ void lapic_send_init(uint8_t to)
     send(to, LAPIC_ICR_INIT);
 }
 
-void lapic_broadcast_init(void)
+void lapic_send_startup(uint8_t to, uint8_t page)
 {
-    send_shorthand(LAPIC_ICR_ALL_BUT_SELF | LAPIC_ICR_INIT);
-}
-
-void lapic_broadcast_startup(uint8_t page)
-{
-    send_shorthand(LAPIC_ICR_ALL_BUT_SELF | LAPIC_ICR_STARTUP | page);
+    send(to, LAPIC_ICR_STARTUP | page);
 }
 
 void lapic_timer_arm(uint32_t ticks)

@@ -31,13 +31,12 @@
 #define LAPIC_LVT_MASKED      0x10000
 #define LAPIC_DIVIDE_BY_1     0xb
 
-#define LAPIC_ICR_FIXED        0x000
-#define LAPIC_ICR_NMI          0x400
-#define LAPIC_ICR_INIT         0x500
-#define LAPIC_ICR_STARTUP      0x600
-#define LAPIC_ICR_PENDING      0x1000
-#define LAPIC_ICR_ASSERT       0x4000
-#define LAPIC_ICR_ALL_BUT_SELF 0xc0000
+#define LAPIC_ICR_FIXED   0x000
+#define LAPIC_ICR_NMI     0x400
+#define LAPIC_ICR_INIT    0x500
+#define LAPIC_ICR_STARTUP 0x600
+#define LAPIC_ICR_PENDING 0x1000
+#define LAPIC_ICR_ASSERT  0x4000
 
 #ifndef __ASSEMBLER__
 
@@ -84,12 +83,9 @@ const struct acpi_core *lapic_find_core(const struct acpi_info *acpi, uint8_t id
 void lapic_send(uint8_t to, uint8_t vector);
 void lapic_send_nmi(uint8_t to);
 void lapic_send_init(uint8_t to);
+void lapic_send_startup(uint8_t to, uint8_t page);
 /* In NMI context: as lapic_send_nmi(), and an IPI that was interrupted between its halves stays whole. */
 void lapic_send_nmi_inside(uint8_t to);
-
-/* To all other cores, whether the MADT lists them or not. */
-void lapic_broadcast_init(void);
-void lapic_broadcast_startup(uint8_t page);
 
 /* VECTOR_TIMER once, after so many timer ticks (clock.h converts); 0 stops the timer. */
 void lapic_timer_arm(uint32_t ticks);

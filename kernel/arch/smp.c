@@ -121,13 +121,13 @@ static unsigned count_present(void)
     return present;
 }
 
-static unsigned wait_present(uint64_t ns)
+static unsigned wait_present(unsigned count, uint64_t ns)
 {
     uint64_t start = clock_now();
     uint64_t limit = clock_from_ns(ns);
     unsigned present;
 
-    while ((present = count_present()) < core_count && clock_now() - start < limit) {
+    while ((present = count_present()) < count && clock_now() - start < limit) {
         __builtin_ia32_pause();
     }
     return present;
@@ -142,23 +142,34 @@ void smp_wait_online(void)
     }
 }
 
-/* INIT puts it back to waiting for a startup IPI, wherever it is: the trampoline will be reused. */
-static void leave_out_late(void)
+/*
+ * No INIT for it: a startup IPI that it has not taken yet would survive that (ADR 200). It may come at
+ * any time, to halt in smp_arrived(); so the pages on its way there are not given back.
+ */
+static void leave_out_late(unsigned count)
 {
-    for (unsigned core = 1; core < core_count; core++) {
+    for (unsigned core = 1; core < count; core++) {
         if (decide(core, LEFT_OUT)) {
-            lapic_send_init(acpi_cores[core]->apic_id);
             kprintf("onestack: core %u (APIC id %u) did not answer in %lu ms: left out\n", core,
                     acpi_cores[core]->apic_id, SMP_ANSWER_NS / 1000000);
         }
     }
 }
 
-unsigned smp_start(uint64_t trampoline, uint64_t cr3)
+static void send_startups(unsigned count, uint8_t page)
+{
+    for (unsigned core = 1; core < count; core++) {
+        if (!smp_core_present(core)) {
+            lapic_send_startup(acpi_cores[core]->apic_id, page);
+        }
+    }
+}
+
+unsigned smp_start(unsigned count, uint64_t trampoline, uint64_t cr3)
 {
     uint8_t page = (uint8_t)(trampoline / PAGE_SIZE);
 
-    if (core_count == 1) {
+    if (count == 1) {
         return 1;
     }
     if (trampoline == 0) {
@@ -167,16 +178,15 @@ unsigned smp_start(uint64_t trampoline, uint64_t cr3)
     }
     memcpy(phys_to_virt(trampoline), ap_trampoline, (size_t)(ap_trampoline_end - ap_trampoline));
     smp_cr3 = cr3;
-    for (unsigned core = 1; core < core_count; core++) {
+    for (unsigned core = 1; core < count; core++) {
         answers[core] = EXPECTED;
+        lapic_send_init(acpi_cores[core]->apic_id);
     }
-    /* The numbered ones and whoever else is there: ap.S parks those that nobody expects. */
-    lapic_broadcast_init();
-    lapic_broadcast_startup(page);
-    if (wait_present(FIRST_WAIT_NS) < core_count) {
-        lapic_broadcast_startup(page);
-        wait_present(SMP_ANSWER_NS);
+    send_startups(count, page);
+    if (wait_present(count, FIRST_WAIT_NS) < count) {
+        send_startups(count, page);
+        wait_present(count, SMP_ANSWER_NS);
     }
-    leave_out_late();
+    leave_out_late(count);
     return count_present();
 }

@@ -5,7 +5,7 @@
  *
  * In order, on the boot core: smp_number_cores(); make the areas of cores 1 and up (layout.h) in
  * the kernel's page tables, with each core's address in the top word of its stacks; smp_start();
- * then the trampoline page, .boot.* and the boot page tables may be given back.
+ * then, if all have answered, the trampoline page, .boot.* and the boot page tables may be given back.
  */
 #ifndef ONESTACK_ARCH_SMP_H
 #define ONESTACK_ARCH_SMP_H
@@ -25,11 +25,13 @@ unsigned smp_number_cores(const struct acpi_info *acpi);
 const struct acpi_core *smp_acpi_core(unsigned core);
 
 /*
- * Start all numbered cores in the page at physical address `trampoline`, and wait until each is on
- * its own stack with `cr3` loaded. One that does not answer in SMP_ANSWER_NS is named on
- * the console and left out, and can no longer run anything. Returns the number present.
+ * Start the cores below `count`, which have their areas, in the page at physical address `trampoline`,
+ * and wait until each is on its own stack with `cr3` loaded. No other processor is started. One that
+ * does not answer in SMP_ANSWER_NS is named on the console and left out: if it comes later it halts.
+ * Returns the number present; if that is less than `count`, nothing on a late one's way there (the
+ * trampoline, .boot.*, the boot page tables) may ever be given back.
  */
-unsigned smp_start(uint64_t trampoline, uint64_t cr3);
+unsigned smp_start(unsigned count, uint64_t trampoline, uint64_t cr3);
 
 #define SMP_ANSWER_NS 1000000000ul
 

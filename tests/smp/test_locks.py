@@ -214,3 +214,23 @@ def test_a_lock_in_a_handler_is_found(
     with machine.console.failure_expected():
         machine.console.expect(r"panic: [^\n]*\n", 60.0)
         assert f"is taken in a nested entry, nest {nest}" in machine.console.after
+
+
+@pytest.mark.machine(debug=True, append="run=leak 2", paused=True)
+def test_more_locks_than_any_way_takes_are_found(
+    machine: Machine, images: Images, injector: Injector
+) -> None:
+    """The record is full as a call takes one more."""
+    injector.stop_at("sys_memory_create", 60.0)
+    record = LockRecord(machine, images)
+    most = record.structs.member("lock_record", "held").size // (
+        record.structs.member("lock_record", "held[1]").offset
+        - record.structs.member("lock_record", "held[0]").offset
+    )
+    injector.stop_at("lock_taken", 60.0)
+    for i in range(record["count"], most):
+        record[f"held[{i}].lock"] = images.resolve("no_thread")
+    record["count"] = most
+    machine.resume()
+    with machine.console.failure_expected():
+        machine.console.expect(f"panic: more than {most} locks are held", 60.0)
