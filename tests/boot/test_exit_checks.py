@@ -16,7 +16,7 @@ from onestack.structs import Structs
 BEYOND = 1 << 32 | 0xFFFFF * SLOT
 
 
-@pytest.mark.machine(debug=True, append="run=agent", ready=READY)
+@pytest.mark.machine(debug=True, append="run=agent", ready=READY + "\r\n")
 def test_a_write_to_no_thread_is_found(machine: Machine, images: Images) -> None:
     """By a debug build, at the next exit."""
     machine.pause()

@@ -283,6 +283,14 @@ def test_panic_ends_a_wait_for_something_else() -> None:
     assert at_once(attempt)
 
 
+def test_panic_between_a_return_and_its_line_feed_is_seen() -> None:
+    """With its first line: whoever printed last was stopped in the middle of an end of line."""
+    wire = Wire()
+    wire.guest.sendall(b"ready\rpanic: all is lost\r\nrip 0\r\npanic: end\r\n")
+    with pytest.raises(GuestError, match=r"all is lost \| rip 0 \| panic: end"):
+        wire.console.expect("prompt", 5)
+
+
 def test_panic_in_two_pieces_is_seen() -> None:
     wire = Wire()
     wire.guest.sendall(b"pan")

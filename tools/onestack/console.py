@@ -32,8 +32,8 @@ class BadPattern:
     kind: Failure = Failure.PANIC
 
 
-DEFAULT_BAD_PATTERNS = (
-    BadPattern(r"(?m)^panic: [^\r\n]*[\r\n]", until=r"(?m)^panic: end"),
+DEFAULT_BAD_PATTERNS = (  # a kernel does not wait for its user's line feed
+    BadPattern(r"(?m)(?:^|\r)panic: [^\r\n]*[\r\n]", until=r"(?m)^panic: end"),
     BadPattern(r"(?m)^boot refused: [^\r\n]*[\r\n]"),
     BadPattern(r"Kernel panic - not syncing[^\r\n]*[\r\n]", until=r"---\[ end Kernel panic"),
     BadPattern(r"(?i)\btriple fault\b[^\r\n]*[\r\n]", kind=Failure.RESET),
