@@ -32,8 +32,9 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 from agent import AgentError  # noqa: E402  they stand beside this file or one above
 from boundaries import Boundary, Kind  # noqa: E402
 from interleaved import MixedError, Row, commit, guest, read, summary  # noqa: E402
-from interleaving import CORE_A, CORE_C, TOP, Interleaver, Report  # noqa: E402
+from interleaving import TOP, Interleaver  # noqa: E402
 from races import RACES  # noqa: E402
+from scene import CORE_A, CORE_C, Report  # noqa: E402
 
 from onestack.errors import OnestackError  # noqa: E402
 

@@ -16,14 +16,14 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from abi import ERRORS as E
 from agent import LIMIT, READY, Agent, AgentError, Result
 from boundaries import Boundary, Kind, kind_behind
+from scene import CORE_A, CORE_B, CORE_C, Job, Outcome, Race, Report, Wrong
 
 from onestack.deadline import Deadline
 from onestack.elf import Images
@@ -35,7 +35,6 @@ from onestack.patch import PatchFault
 TOP = Path(__file__).resolve().parents[2]
 KERNEL = TOP / "build/tcb-ist-release/kernel.elf"
 DEBUG_KERNEL = TOP / "build/tcb-ist-debug/kernel.elf"  # finds who uses what has been freed
-AGENT_CORE, CORE_A, CORE_B, CORE_C = range(4)
 MAX_PATH = 20000  # instructions of an operation
 USER_END = 1 << 47
 PATIENCE = 20.0  # seconds for a core to get where it must
@@ -46,103 +45,6 @@ LOOKS = 4  # turns of the others once somebody's time is over
 MOMENT = 0.002  # seconds that pass between two looks at whether somebody's time has come
 MOST = 16 * LIMIT  # nanoseconds: who is too late then does not wait for a time
 KEEP = 2  # how many visits of an address are boundaries, from its first and from its last on
-
-Observed = Mapping[str, object]
-Outcome = tuple[tuple[str, object], ...]
-Judge = Callable[[], Observed]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One side: a worker and what it is to do; `ipc` has options, else the call has arguments."""
-
-    worker: int
-    name: str
-    arguments: tuple[int | str, ...] = ()
-    ipc: bool = False
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What a race's setup has made: the two jobs, and a look at the outcome, through the agent.
-
-    `c`, if there is one, begins on core C when B can go no further, and after both in each order.
-    """
-
-    a: Job
-    b: Job
-    judge: Judge
-    c: Job | None = None
-
-    @property
-    def jobs(self) -> tuple[Job, ...]:
-        """All that there are."""
-        return (self.a, self.b) if self.c is None else (self.a, self.b, self.c)
-
-
-@dataclass(frozen=True)
-class But:
-    """An outcome that is right: that of an order, but for some of it."""
-
-    order: str
-    changes: Mapping[str, object]
-
-    def of(self, orders: Mapping[str, Outcome]) -> Outcome:
-        """All of it."""
-        return tuple(sorted({**dict(orders[self.order]), **self.changes}.items()))
-
-
-@dataclass(frozen=True)
-class Race:
-    """Two operations. `also` names outcomes that neither order gives and that are right, and why.
-
-    Keys of an outcome: `a` and `b`, each its result or None if it is blocked, and what the judge
-    adds. `answers`: when nobody can go on without the frozen core it takes its interrupts where it
-    stands, so that who has pages forgotten everywhere gets to its end meanwhile. `timed`: the call
-    of this side, `a` or `b`, waits for something that takes time, and comes to its end by that.
-    """
-
-    name: str
-    setup: Callable[[Agent], Scene]
-    also: tuple[But, ...] = ()
-    why: str = ""
-    answers: bool = False
-    timed: str = ""
-
-
-@dataclass(frozen=True)
-class Wrong:
-    """What no order gives, and what came of the same round each time it was played again.
-
-    A mistake of the kernel's shows again where the core is frozen again; what does not is chance's.
-    """
-
-    at: Boundary
-    seen: str
-    again: tuple[str, ...] = ()  # what was wrong then; "" if nothing
-
-
-@dataclass
-class Report:
-    """What a sweep of a race came to. `late`: how many boundaries needed more than one round."""
-
-    race: str
-    orders: dict[str, Outcome]
-    boundaries: int = 0
-    outcomes: dict[Boundary, Outcome] = field(default_factory=dict)
-    failures: list[Wrong] = field(default_factory=list)
-    late: int = 0
-    missed: list[Boundary] = field(default_factory=list)
-
-    def told(self, images: Images) -> str:
-        """The failures, for a person."""
-        lines = [f"{self.race}: {self.boundaries} boundaries, {len(self.failures)} failures"]
-        lines += [f"  {name}: {dict(outcome)}" for name, outcome in self.orders.items()]
-        for one in self.failures:
-            place = f"{images.name(one.at.address)} (visit {one.at.visit})"
-            wrong = sum(map(bool, one.again))
-            lines.append(f"  {place}: {one.seen}; again {wrong} of {len(one.again)} times")
-        return "\n".join(lines)
 
 
 def spec(cores: int = 4, kernel: Path = KERNEL) -> MachineSpec:
@@ -421,7 +323,8 @@ class Interleaver:
         if self.timed != "a" or not self._is_idle(gdb.registers(cpu).pc):
             return False
         deadline = Deadline(PATIENCE)
-        while not self._waiting(cpu) and not deadline.expired:
+        while not self._waiting(cpu):
+            deadline.check(f"the time of who sleeps on CPU {cpu} to be over")
             gdb.change_breakpoints(frozenset())
             gdb.cont(CORE_B)  # which is held in user mode
             time.sleep(MOMENT)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from abi import ERRORS as E
 from agent_support import PAGE, READ, SPOT, WRITE
-from interleaving import CORE_A, CORE_B, CORE_C, But, Job, Scene
+from scene import CORE_A, CORE_B, CORE_C, But, Job, Scene
 from stage import A_FIRST, B_FIRST, WORDS, Stage, call, ipc, race
 
 THERE = SPOT + (1 << 31)

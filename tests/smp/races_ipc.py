@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from agent_support import FOREVER, E
 from agent_victim import LOOP
-from interleaving import CORE_A, CORE_B, CORE_C, But, Scene
+from scene import CORE_A, CORE_B, CORE_C, But, Scene
 from stage import A_FIRST, B_FIRST, WORDS, Stage, call, ipc, race
 
 BUSY = But(A_FIRST, {"b": E["BUSY"]})

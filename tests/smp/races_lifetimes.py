@@ -9,7 +9,7 @@ from abi import ERRORS as E
 from abi import RIGHTS
 from abi import TYPES as T
 from agent_support import ALL, PAGE, READ, SPOT, WRITE, Page
-from interleaving import CORE_B, CORE_C, But, Scene
+from scene import CORE_B, CORE_C, But, Scene
 from stage import A_FIRST, B_FIRST, Stage, call, ipc, race
 
 THERE = SPOT + (1 << 30)

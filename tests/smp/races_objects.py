@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from agent_support import ALL, PAGE, READ, SPOT, WRITE
 from agent_victim import CODE, DATA, LOOP, UD2, Victim
-from interleaving import CORE_B, CORE_C, But, Scene
+from scene import CORE_B, CORE_C, But, Scene
 from stage import A_FIRST, Stage, call, ipc, race
 
 # ---- memory and capabilities

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 
 from abi import ERRORS as E
 from agent_support import INFO_FAULT, PAGE
-from interleaving import CORE_C, But, Job, Scene
 from races_chains import ACROSS, IN_THE_COPY, paged
+from scene import CORE_C, But, Job, Scene
 from stage import A_FIRST, B_FIRST, WORDS, Stage, call, ipc, race
 
 SHORT = 1000  # nanoseconds

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from agent import Agent, Twin
 from agent_support import ALL, PAGE, Page
 from agent_victim import CODE, DATA, Victim
-from interleaving import CORE_A, CORE_B, But, Job, Race, Scene
+from scene import CORE_A, CORE_B, But, Job, Race, Scene
 
 RACES: dict[str, Race] = {}
 WORDS = "w=1,2,3,4,5,6"

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from boundaries import Boundary, Kind
 from interleaved import MixedError, Row, read, summary
-from interleaving import TRIES, Interleaver, Outcome, Report
+from interleaving import TRIES, Interleaver
 from races import RACES
+from scene import Outcome, Report
 
 NAME = "send-and-cancel-of-the-receiver"
 WRONG: Outcome = (("a", "nothing that an order gives"),)

@@ -12,18 +12,10 @@ import pytest
 from abi import ERRORS as E
 from agent_support import has_failed
 from boundaries import Boundary, Kind, representative
-from interleaving import (
-    CORE_A,
-    CORE_C,
-    DEBUG_KERNEL,
-    KERNEL,
-    Interleaver,
-    Race,
-    Report,
-    Scene,
-)
+from interleaving import DEBUG_KERNEL, KERNEL, Interleaver
 from races import RACES
 from races_lifetimes import supply_from_what_is_being_made
+from scene import CORE_A, CORE_C, Race, Report, Scene
 from stage import CEILING, Stage, call
 
 from onestack.elf import Images
