@@ -187,6 +187,43 @@ def new_memory_and_its_deletion(s: Stage) -> Scene:
     )
 
 
+def _brought(s: Stage, v: int) -> object:
+    """What has become of the capability of v's message: its kind, deleted."""
+    result = s.agent.poll(v)
+    if result is None or result.value < 0:
+        return None
+    kind = s.agent.call("cap_info", result.caps[0])
+    s.agent.call("cap_delete", result.caps[0])
+    return kind
+
+
+@race()
+def message_with_a_capability_and_revoke(s: Stage) -> Scene:
+    """It can be revoked before it is found: then the message has brought one that has gone."""
+    endpoint, v = s.make("endpoint_create"), s.worker(CORE_C)
+    bell = s.make("notification_create")
+    derived = s.copy(bell)
+    s.block_ipc(v, "receive", endpoint, "size=0")
+    return s.scene(
+        ipc(s.a, "send", endpoint, f"caps={derived}"),
+        call(s.b, "cap_revoke", bell),
+        lambda: {"v": s.got(v), "copy": _brought(s, v)},
+    )
+
+
+@race()
+def message_with_a_capability_and_its_deletion(s: Stage) -> Scene:
+    """The copy takes its place, found or not."""
+    endpoint, v = s.make("endpoint_create"), s.worker(CORE_C)
+    memory = s.make("memory_create", s.agent.quota, PAGE)
+    s.block_ipc(v, "receive", endpoint, "size=0")
+    return s.scene(
+        ipc(s.a, "send", endpoint, f"caps={memory}"),
+        call(s.b, "cap_delete", memory),
+        lambda: {"v": s.got(v), "copy": _brought(s, v)},
+    )
+
+
 @race(both=False)
 def failing_message_and_deletion_of_what_it_brought(s: Stage) -> Scene:
     """Who guesses the copy's handle does not find it before the message can fail no more."""
