@@ -15,6 +15,7 @@
 
 static uint32_t panicking SHARED; /* 1 + the core that does */
 static uint32_t stop_number;
+static uint64_t asked; /* bit n: core n, to stop */
 
 _Noreturn void panic_stop_here(struct core *core, const struct frame *regs, unsigned nest,
                                unsigned state)
@@ -25,6 +26,22 @@ _Noreturn void panic_stop_here(struct core *core, const struct frame *regs, unsi
     }
     core->online = 0;
     halt_forever();
+}
+
+/*
+ * All others, wherever they are, whatever their IF says, before the first word: they may be writing too.
+ * They leave snapshots.
+ */
+static void stop_others(const struct core *core)
+{
+    asked = smp_online() & ~(1ULL << core->id);
+    __atomic_store_n(&stop_number, snapshot_request(), __ATOMIC_RELEASE);
+    for (uint64_t left = asked; left; left &= left - 1) {
+        snapshot_ask(core_at((unsigned)__builtin_ctzll(left)), NMI_REASON_STOP);
+    }
+    for (uint64_t left = asked; left; left &= left - 1) {
+        (void)snapshot_wait(core_at((unsigned)__builtin_ctzll(left)), stop_number);
+    }
 }
 
 /* One core speaks; whoever comes second, from another core or from this report, stays silent. */
@@ -45,27 +62,16 @@ static void claim(struct core *core, const struct frame *regs, unsigned state)
         }
         panic_stop_here(core, regs, core->nest, state);
     }
+    stop_others(core);
 }
 
-/* All others, wherever they are, whatever their IF says. Returns those asked; they leave snapshots. */
-static uint64_t stop_others(const struct core *core)
+static void report_others(void)
 {
-    uint64_t others = smp_online() & ~(1ULL << core->id);
-
-    __atomic_store_n(&stop_number, snapshot_request(), __ATOMIC_RELEASE);
-    for (uint64_t left = others; left; left &= left - 1) {
-        snapshot_ask(core_at((unsigned)__builtin_ctzll(left)), NMI_REASON_STOP);
-    }
-    return others;
-}
-
-static void report_others(uint64_t others)
-{
-    for (; others; others &= others - 1) {
-        const struct core *other = core_at((unsigned)__builtin_ctzll(others));
+    for (uint64_t left = asked; left; left &= left - 1) {
+        const struct core *other = core_at((unsigned)__builtin_ctzll(left));
 
         kprintf("panic: meanwhile on core %u\n", other->id);
-        if (snapshot_wait(other, stop_number)) {
+        if (snapshot_taken(other, stop_number)) {
             print_snapshot(other);
         } else {
             kprintf("  core %u does not answer an NMI\n", other->id);
@@ -76,15 +82,13 @@ static void report_others(uint64_t others)
 
 static _Noreturn void finish(struct core *core, uint64_t rsp, unsigned state)
 {
-    uint64_t others = stop_others(core);
-
     kprintf("  core %u nest %u state %s pending 0x%x thread %p\n", core->id, core->nest,
             state_name(state), core->pending, (void *)entry_current(core));
     kprintf("  nmi %lu/%lu irq %lu breakpoints %lu\n", core->nmi_worked, core->nmi_count,
             core->irq_count, core->breakpoints);
     print_backtrace(core, rsp);
     trace_print(core, LAST_EVENTS);
-    report_others(others);
+    report_others();
     kprintf("panic: end\n");
     debug_exit(EXIT_PANIC);
     halt_forever();

@@ -151,6 +151,20 @@ def test_a_panic_stops_a_core_that_spins(machine: Machine, images: Images) -> No
         assert last in events
 
 
+@pytest.mark.machine(cores=2, append="run=stuck 1 0 panic")
+def test_nobody_writes_into_a_panic(machine: Machine, images: Images) -> None:
+    """All others have stopped before its first word: any of them may be telling of something."""
+    with machine.console.failure_expected():
+        machine.console.expect_exact("stuck: ready", 40.0)
+        plant(machine, images, "fast_null")
+        machine.run_to(images.resolve("kvprintf"), 40.0, cpu=0)
+        where = images.name(machine.gdb.registers(1).pc)
+        machine.resume()
+        report = panic_report(machine)
+    assert where.startswith("panic_stop_here")
+    assert re.search(r"panic: meanwhile on core 1\s+core 1 nest", report)
+
+
 @pytest.mark.machine(cores=2, append="run=stuck 0 1 panic")
 def test_a_panic_on_core_1_stops_core_0(machine: Machine, images: Images) -> None:
     with machine.console.failure_expected():
