@@ -101,7 +101,7 @@ static inline struct endpoint *empty_endpoint(const struct thread *self, cap_t h
     if (UNLIKELY(!lock_try(&endpoint->object.lock))) {
         return NULL;
     }
-    /* There are never threads in both, so they are equal if there are none. */
+    /* There are never threads in both, so they are equal if there are none; of one that has ended, never. */
     if (UNLIKELY(endpoint->senders.head != endpoint->receivers.head)) {
         lock_release(&endpoint->object.lock);
         return NULL;

@@ -421,6 +421,9 @@ bool endpoint_destroy(struct core *core, struct thread *self, struct object *obj
         if (!thread) {
             thread = dequeue(core, &endpoint->receivers);
         }
+        if (!thread) {
+            endpoint->senders.head = NULL; /* unequal: nobody comes to wait by a fast way (rendezvous.h) */
+        }
         lock_release(&object->lock);
         if (thread) {
             thread_wait_failed(core, thread, E_DEAD);

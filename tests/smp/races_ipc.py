@@ -278,6 +278,19 @@ def reply_receive_and_call(s: Stage) -> Scene:
 
 
 @race()
+def reply_receive_here_and_end_of_the_endpoint(s: Stage) -> Scene:
+    """The caller lives on a's core, so the answer goes the fast way: a waits where nobody comes."""
+    endpoint, v = s.make("endpoint_create"), s.worker(CORE_A, 160)
+    s.block_ipc(v, "call", endpoint, WORDS)
+    assert s.agent.ipc("receive", endpoint, worker=s.a) is not None
+    return s.scene(
+        ipc(s.a, "reply_receive", endpoint, "w=9"),
+        call(s.b, "cap_delete", endpoint),
+        lambda: {"v": s.got(v)},
+    )
+
+
+@race()
 def saving_a_reply_and_cancel_of_the_caller(s: Stage) -> Scene:
     _, v = _served(s)
 

@@ -125,6 +125,7 @@ FOUND = [
     ("reply-with-bytes-and-priority-of-the-caller-turned", CORE_C, "thread_set_effective"),
     ("receive-of-bytes-and-cancel-of-the-sender-turned", CORE_C, "thread_leave_place"),
     ("a-copy-without-a-page-and-set-priority-of-the-caller", CORE_A, "endpoint_receive"),
+    ("reply-receive-here-and-end-of-the-endpoint", CORE_A, "fast_reply_receive"),
     ("failing-message-and-deletion-of-what-it-was-to-bring", CORE_A, "cap_remove"),
     ("failing-message-and-deletion-of-what-it-brings", CORE_A, "insert"),
 ]
