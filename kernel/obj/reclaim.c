@@ -39,13 +39,17 @@ static bool find_mapping(struct memory *memory, struct mapping **mapping, struct
     return more;
 }
 
-/* It may have gone meanwhile, or been visited by somebody else: then it is not the next one any more. */
+/*
+ * It may have gone meanwhile, or been visited by somebody else: then it is not the next one any more, or is
+ * that of the next page's walk, which it may not show.
+ */
 static void visit(struct memory *memory, struct mapping *mapping, struct space *space)
 {
     lock_acquire(&space->object.lock);
     lock_acquire(&memory->object.lock);
-    bool next = memory->walking && memory->cursor == mapping && mapping->space == space;
     uint64_t offset = memory->leaving;
+    bool next = memory->walking && memory->cursor == mapping && mapping->space == space &&
+                mapping_shows(mapping, offset);
 
     lock_release(&memory->object.lock);
     if (next) {
@@ -62,7 +66,7 @@ static void visit(struct memory *memory, struct mapping *mapping, struct space *
 /* One step of the walk that is under way; false: it has come to its end. */
 static bool walk_some(struct memory *memory)
 {
-    struct mapping *mapping;
+    struct mapping *mapping = NULL;
     struct space *space;
     bool more = find_mapping(memory, &mapping, &space);
 

@@ -323,6 +323,36 @@ int64_t go_on(struct thread *from, call_fn *function)
     patience = INT_MAX;
     return finish(function, BLOCKED);
 }
+/* Another core, while this one is at its n-th lock from now, not counting those inside others. */
+static unsigned locks_left, locks_held;
+static void (*meanwhile)(void);
+void at_lock(unsigned number, void (*others)(void));
+void at_lock(unsigned number, void (*others)(void))
+{
+    locks_left = number;
+    meanwhile = others;
+}
+void lock_wanted(const struct lock *lock)
+{
+    (void)lock;
+    if (locks_held == 0 && locks_left != 0 && --locks_left == 0) {
+        int left = patience;
+        struct thread *kept = keep();
+        meanwhile();
+        running = kept;
+        patience = left;
+    }
+}
+void lock_taken(const struct lock *lock)
+{
+    (void)lock;
+    locks_held++;
+}
+void lock_given(const struct lock *lock)
+{
+    (void)lock;
+    locks_held--;
+}
 uint64_t rdx(void);
 uint64_t rdx(void)
 {

@@ -9,14 +9,14 @@ every account must be empty.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from abi import SLOT
-from host_c import TOP, build
+from host_c import PHYSICAL, TOP, build
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -98,6 +98,11 @@ class Kernel:
         assert self.lib.go_on(kept, function) == result
         self.lib.limit(limit)
 
+    def at_lock(self, number: int, others: Callable[[], None]) -> None:
+        """Another core's calls, while the next one here has come to that lock of its way."""
+        self.meanwhile = ctypes.CFUNCTYPE(None)(others)
+        self.lib.at_lock(number, self.meanwhile)
+
     def create(self, size: int, pager: int = 0) -> int:
         """A new memory object: its handle, or the error."""
         return self.call("memory_create", ACCOUNT, size, pager) or self.lib.rdx()
@@ -132,7 +137,8 @@ class Kernel:
 def make(folder: Path, sources: list[str]) -> Kernel:
     """The kernel of these files, compiled in a folder."""
     (folder / "entry_model.h").write_text('#include "kernel/arch/entry/tcb.h"\n')
-    return Kernel(build(folder, sources, SHIM.read_text()))
+    locks = "#undef LOCK_CHECK\n#define LOCK_CHECK 1\n"  # the shim is told of each
+    return Kernel(build(folder, sources, SHIM.read_text(), PHYSICAL + locks))
 
 
 @pytest.fixture(scope="module")
@@ -782,6 +788,34 @@ def test_who_ends_in_the_middle_leaves_work_for_the_next(fresh: Kernel, steps: i
     for page in (0, PAGE):
         assert fresh.call("memory_reclaim", paged, page, 0, 0) == E_INVAL, "it is gone"
         assert fresh.call("memory_supply", paged, page, other, 0) == 0
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_two_cores_reclaim_and_nothing_else_is_unmapped(fresh: Kernel, number: int) -> None:
+    """The other one goes on to a page that the mapping that was found does not show.
+
+    Its address, reckoned from this mapping, is where another object's is, and could be the kernel's.
+    """
+    fresh.lib.start(24 << 20, 1)
+    paged, other = paged_object(fresh, 6)
+    assert fresh.call("map", SPACE, other, BASE | READ, PAGE, 0) == 0
+    found = ("map", SPACE, paged, BASE + 5 * PAGE | READ, PAGE, 5 * PAGE)
+    assert fresh.call(*found) == 0
+    assert fresh.lib.fault(BASE + 5 * PAGE, 4) == 0
+    for i in range(32):  # as many as are passed over in one go
+        spot = BASE + (8 + i) * PAGE | READ
+        assert fresh.call("map", SPACE, paged, spot, PAGE, (8 + i) * PAGE) == 0
+    results = []
+
+    def others() -> None:
+        fresh.lib.give_up_after(2)
+        results.append(fresh.call("memory_reclaim", paged, 0, 0, 0))
+
+    fresh.at_lock(number, others)
+    assert fresh.call("memory_reclaim", paged, 5 * PAGE, 0, 0) == 0
+    assert len(results) == 1
+    assert [at for at, page in enumerate(fresh.pages()) if page] == [0]
+    assert fresh.call("memory_reclaim", paged, 0, 0, 0) == (E_INVAL if results == [0] else 0)
 
 
 def test_an_object_that_ends_with_a_page_half_gone(fresh: Kernel) -> None:
