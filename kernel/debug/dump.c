@@ -13,8 +13,8 @@
 
 #define BETWEEN_NS 1000000000ULL
 
-enum phase { DISARMED, ARMED, ASKED, PRINTING };
-static uint32_t phase SHARED; /* ARMED to ASKED in NMI context */
+enum phase { DISARMED, ARMED, CLAIMED, ASKED, PRINTING };
+static uint32_t phase SHARED; /* ARMED to ASKED in NMI context; CLAIMED until `number` is set */
 static uint32_t number;
 static uint64_t earliest; /* TSC: not before that */
 static bool stay_armed;
@@ -43,10 +43,11 @@ uint32_t dump_begin(const struct core *core)
     uint64_t others = smp_online() & ~(1ULL << core->id);
 
     if (__atomic_load_n(&phase, __ATOMIC_RELAXED) != ARMED || clock_now() < earliest ||
-        !step(ARMED, ASKED)) {
+        !step(ARMED, CLAIMED)) {
         return 0;
     }
     number = snapshot_request();
+    step(CLAIMED, ASKED);
     for (; others; others &= others - 1) {
         struct core *other = core_at((unsigned)__builtin_ctzll(others));
 
