@@ -130,11 +130,16 @@ def test_names_states_and_arrows(machine: Machine, images: Images) -> None:
 def test_nmis_wherever_they_strike(machine: Machine, images: Images) -> None:
     machine.console.send_line("run busy 1")
     machine.console.expect("busy: ready", 30.0)
-    for _ in range(200):
-        machine.qmp.execute("inject-nmi")
-    machine.pause()
-    [ring] = read_rings(machine, images)
-    kinds = {record.kind for record in ring.records if record.what == NMI}
+    kinds: set[Kind] = set()
+    for _ in range(20):  # it may have had no time between them
+        for _ in range(200):
+            machine.qmp.execute("inject-nmi")
+        machine.pause()
+        [ring] = read_rings(machine, images)
+        kinds = {record.kind for record in ring.records if record.what == NMI}
+        if kinds >= {Kind.IST, Kind.TRAP}:
+            break
+        machine.resume()
     assert kinds >= {Kind.IST, Kind.TRAP}  # in the kernel and in user mode
     assert violations(timeline([ring], images, state_names(images))) == []
     machine.resume()

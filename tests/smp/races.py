@@ -8,6 +8,6 @@ import races_ipc  # noqa: F401
 import races_lifetimes  # noqa: F401
 import races_objects  # noqa: F401
 import races_time  # noqa: F401
-from stage import RACES
+from stage import FAMILIES, RACES
 
-__all__ = ["RACES"]
+__all__ = ["FAMILIES", "RACES"]

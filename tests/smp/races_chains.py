@@ -47,7 +47,7 @@ def chain(s: Stage, cores: tuple[int, int, int], first: int = 50, last: int | No
     assert s.agent.call("thread_set_priority", s.thread(t3), 30) == 0
     for caller, server, end in ((t1, t2, ends[0]), (t2, t3, ends[1])):
         s.block_ipc(caller, "call", end, WORDS)
-        assert s.agent.ipc("receive", end, worker=server) is not None
+        s.receive(server, end)
     return Chain(t1, t2, t3, ends[1])
 
 
@@ -168,7 +168,7 @@ def _saved(first: str, second: str) -> None:
         handles = []
         for caller in (other, v):
             s.block_ipc(caller, "call", end, WORDS)
-            assert s.agent.ipc("receive", end, worker=server) is not None
+            s.receive(server, end)
             handles.append(s.keep(s.agent.make("reply_save", s.agent.quota, worker=server)))
         on = {"saved": handles[1], "v": s.thread(v), "server": s.thread(server)}
 
@@ -203,7 +203,7 @@ def _saving(second: str, whom: str, *rest: int, also: tuple[But, ...] = (), why:
         end, v = s.make("endpoint_create"), s.worker(CORE_C, 60)
         assert s.agent.call("thread_set_priority", s.thread(s.a), 40) == 0
         s.block_ipc(v, "call", end, WORDS)
-        assert s.agent.ipc("receive", end, worker=s.a) is not None
+        s.receive(s.a, end)
 
         def judge() -> Mapping[str, object]:
             for one in (v, s.a):
@@ -264,7 +264,7 @@ def _copying(first: str, whom: str, core: int, name: str) -> None:
         end, v, d = s.make("endpoint_create"), s.worker(CORE_C, 60), s.worker(core, 40)
         s.block_ipc(v, name, end, "bytes=64", ACROSS)
         s.block_ipc(d, "receive", end, "size=64")
-        assert s.agent.ipc("receive", pager, worker=s.b) is not None
+        s.receive(s.b, pager)
         assert s.agent.call("memory_supply", memory, PAGE, source, 0) == 0
         call_name, _, rest = COPY[first]
         thread = s.thread({"partner": v, "driver": d}[whom])

@@ -141,7 +141,7 @@ def _calling(s: Stage, *options: str) -> tuple[int, int]:
     s.block_ipc(server, "receive", endpoint)
     s.block_ipc(v, "call", endpoint)
     s.block_ipc(server, "reply_receive", endpoint)
-    assert s.agent.poll(v) is not None
+    s.come(v)
     s.agent.drop(server)
     s.workers.remove(server)
     s.block_ipc(v, "call", endpoint, *options)
@@ -212,7 +212,7 @@ def _served(s: Stage) -> tuple[int, int]:
     """v calls, a has received it and owes the reply."""
     endpoint, v = s.make("endpoint_create"), s.worker(CORE_C, 160)
     s.block_ipc(v, "call", endpoint, WORDS)
-    assert s.agent.ipc("receive", endpoint, worker=s.a) is not None
+    s.receive(s.a, endpoint)
     return endpoint, v
 
 
@@ -255,7 +255,7 @@ def reply_with_bytes_and_priority_of_the_caller(s: Stage) -> Scene:
     """Its server is from then on the driver of its copy: that has no queue for it to stand in."""
     endpoint, v = s.make("endpoint_create"), s.worker(CORE_C, 160)
     s.block_ipc(v, "call", endpoint, "size=64")
-    assert s.agent.ipc("receive", endpoint, worker=s.a) is not None
+    s.receive(s.a, endpoint)
     return s.scene(
         ipc(s.a, "reply", 0, "bytes=64"),
         call(s.b, "thread_set_priority", s.thread(v), 180),
@@ -282,7 +282,7 @@ def reply_receive_here_and_end_of_the_endpoint(s: Stage) -> Scene:
     """The caller lives on a's core, so the answer goes the fast way: a waits where nobody comes."""
     endpoint, v = s.make("endpoint_create"), s.worker(CORE_A, 160)
     s.block_ipc(v, "call", endpoint, WORDS)
-    assert s.agent.ipc("receive", endpoint, worker=s.a) is not None
+    s.receive(s.a, endpoint)
     return s.scene(
         ipc(s.a, "reply_receive", endpoint, "w=9"),
         call(s.b, "cap_delete", endpoint),

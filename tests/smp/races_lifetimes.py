@@ -245,7 +245,7 @@ def failing_message_and_deletion_of_what_it_was_to_bring(s: Stage) -> Scene:
     ends = s.make("thread_create", s.agent.quota, s.agent.space, 100 << 8 | 100)
     assert s.agent.call("thread_set_affinity", ends, CORE_C) == 0
     s.block_ipc(caller, "call", end)
-    assert s.agent.ipc("receive", end, worker=s.a) is not None
+    s.receive(s.a, end)
     saved = s.keep(s.agent.make("reply_save", s.agent.quota, worker=s.a))
     s.block_ipc(v, "receive", end, "size=0")
 

@@ -329,7 +329,7 @@ def _faulted(s: Stage) -> Victim:
     assert s.agent.call("space_set_fault", victim.space, endpoint, 0) == 0
     s.block_ipc(s.a, "receive", endpoint)
     assert s.agent.call("thread_start", victim.thread, CODE, DATA + PAGE, DATA) == 0
-    assert s.agent.poll(s.a) is not None
+    s.come(s.a)
     return victim
 
 

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 
-from agent import Agent, Twin
+from agent import Agent, Result, Twin
 from agent_support import ALL, PAGE, Page
 from agent_victim import CODE, DATA, Victim
 from scene import CORE_A, CORE_B, But, Job, Race, Scene
 
 RACES: dict[str, Race] = {}
+FAMILIES: dict[str, list[str]] = {}  # the same by module
 WORDS = "w=1,2,3,4,5,6"
 A_FIRST, B_FIRST = "a then b", "b then a"
+PATIENCE = 40.0  # seconds
 CEILING = 180  # of all workers, as of the agent: what a race gives is not refused
 
 
@@ -67,6 +70,17 @@ class Stage:
     def block_ipc(self, worker: int, name: str, endpoint: int, *options: str) -> None:
         assert self.agent.ipc(name, endpoint, *options, worker=worker) is None
 
+    def receive(self, worker: int, endpoint: int) -> Result:
+        """What is sent there, whenever: the sender may still be on its way."""
+        return self.agent.ipc("receive", endpoint, worker=worker) or self.come(worker)
+
+    def come(self, worker: int) -> Result:
+        """What a call has come to, when it has: how long that takes is the host's affair."""
+        deadline = time.monotonic() + PATIENCE
+        while (result := self.agent.poll(worker)) is None:
+            assert time.monotonic() < deadline, f"worker {worker} is still blocked"
+        return result
+
     # ---- looks
 
     def got(self, worker: int) -> object:
@@ -116,7 +130,9 @@ def race(
     def declare(setup: Callable[[Stage], Scene]) -> Callable[[Stage], Scene]:
         name = setup.__name__.replace("_", "-")
         RACES[name] = Race(name, lambda agent: setup(Stage(agent)), also, why, answers, timed)
+        FAMILIES.setdefault(setup.__module__, []).append(name)
         if both:
+            FAMILIES[setup.__module__].append(f"{name}-turned")
             RACES[f"{name}-turned"] = Race(
                 f"{name}-turned",
                 lambda agent: turned(setup(turned_stage(agent))),

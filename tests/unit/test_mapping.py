@@ -794,7 +794,7 @@ def test_who_ends_in_the_middle_leaves_work_for_the_next(fresh: Kernel, steps: i
 def test_two_cores_reclaim_and_nothing_else_is_unmapped(fresh: Kernel, number: int) -> None:
     """The other one goes on to a page that the mapping that was found does not show.
 
-    Its address, reckoned from this mapping, is where another object's is, and could be the kernel's.
+    Its address, reckoned from this mapping, is another object's here, and could be the kernel's.
     """
     fresh.lib.start(24 << 20, 1)
     paged, other = paged_object(fresh, 6)
