@@ -282,7 +282,8 @@ void ipc_take_caller(struct core *core, struct thread *server, struct thread *ca
 {
     lock_acquire(&server->object.lock);
     caller->server = server;
-    __atomic_store_n(&caller->state, state, __ATOMIC_RELEASE); /* its own core may look: has a server */
+    /* Behind that, for its own core may look any moment: who waits for an answer has a server. */
+    __atomic_store_n(&caller->state, state, __ATOMIC_RELEASE);
     server->caller = caller;
     uint8_t claim = __atomic_exchange_n(&caller->claimed, 0, __ATOMIC_ACQ_REL); /* it waits again */
 

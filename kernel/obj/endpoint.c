@@ -422,7 +422,8 @@ bool endpoint_destroy(struct core *core, struct thread *self, struct object *obj
             thread = dequeue(core, &endpoint->receivers);
         }
         if (!thread) {
-            endpoint->senders.head = NULL; /* unequal: nobody comes to wait by a fast way (rendezvous.h) */
+            /* Unequal from now on: nobody comes to wait here by a fast way (rendezvous.h). */
+            endpoint->senders.head = NULL;
         }
         lock_release(&object->lock);
         if (thread) {
