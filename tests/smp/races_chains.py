@@ -252,7 +252,10 @@ def paged(s: Stage) -> tuple[int, int, int]:
     return memory, end, source
 
 
-STOPPED = "the page was brought in time, and the copy was stopped before it went on"
+STOPPED = (
+    "the page was brought in time, and the copy was stopped before it went on; or it was over, and "
+    "the call waited for its answer, when a had come to the partner's core"
+)
 ACROSS = f"from={THERE + PAGE - 32}"
 
 
@@ -287,7 +290,10 @@ def _copying(first: str, whom: str, core: int, name: str) -> None:
 
     place = "" if core == CORE_A else " of one core"
     title = f"{first} of the {whom} in a long {name}{place} and the page"
-    also = (But(A_FIRST, {"b": 0}),) if first in ("cancel", "end") else ()
+    also = [But(A_FIRST, {"b": 0})] if first in ("cancel", "end") else []
+    if also and (whom, name) == ("partner", "call"):
+        over = ((E["CANCELED"], (0, 0)) if first == "cancel" else None, (64, (0, 0)))
+        also += [But(B_FIRST, {"before": over, "after": over})]
     declare(title, setup, *also, why=STOPPED)
 
 
