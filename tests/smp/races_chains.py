@@ -259,6 +259,20 @@ STOPPED = (
 ACROSS = f"from={THERE + PAGE - 32}"
 
 
+def _over(first: str, whom: str, name: str, core: int) -> dict[str, object]:
+    """What both see if the copy is over before a comes to the one that it ends or cancels."""
+    copied, canceled, dead = (64, (0, 0)), (E["CANCELED"], (0, 0)), (E["DEAD"], (0, 0))
+    seen: dict[str, object] = {}
+    if whom == "driver" and first == "end":
+        both: tuple[object, object] = (dead if name == "call" else (0, (0, 0)), None)
+    elif whom == "driver":
+        both = (None if name == "call" else (0, (0, 0)), copied)
+        seen = {"a": E["BUSY"], "infos": ((60, CORE_C), (60 if name == "call" else 40, core))}
+    else:
+        both = (canceled if (first, name) == ("cancel", "call") else None, copied)
+    return {"before": both, "after": both, **seen}
+
+
 def _copying(first: str, whom: str, core: int, name: str) -> None:
     """b is the pager, and has the page; a meddles with the driver or with its partner."""
 
@@ -291,9 +305,7 @@ def _copying(first: str, whom: str, core: int, name: str) -> None:
     place = "" if core == CORE_A else " of one core"
     title = f"{first} of the {whom} in a long {name}{place} and the page"
     also = [But(A_FIRST, {"b": 0})] if first in ("cancel", "end") else []
-    if also and (whom, name) == ("partner", "call"):
-        over = ((E["CANCELED"], (0, 0)) if first == "cancel" else None, (64, (0, 0)))
-        also += [But(B_FIRST, {"before": over, "after": over})]
+    also += [But(B_FIRST, _over(first, whom, name, core))] if also else []
     declare(title, setup, *also, why=STOPPED)
 
 
