@@ -49,11 +49,6 @@ def read(paths: Iterable[Path], wanted: str | None = None) -> list[Row]:
     return rows
 
 
-def certain(failure: Row) -> bool:
-    """Whether it came again each time."""
-    return all(failure["again"])
-
-
 def summary(rows: list[Row], races: int) -> str:
     """The table of docs/smp.md, with how many of so many races are in it, and what is open."""
     lines = [

@@ -208,10 +208,10 @@ def receive_and_priority_of_the_caller(s: Stage) -> Scene:
     )
 
 
-def _served(s: Stage) -> tuple[int, int]:
+def _served(s: Stage, options: str = WORDS) -> tuple[int, int]:
     """v calls, a has received it and owes the reply."""
     endpoint, v = s.make("endpoint_create"), s.worker(CORE_C, 160)
-    s.block_ipc(v, "call", endpoint, WORDS)
+    s.block_ipc(v, "call", endpoint, options)
     s.receive(s.a, endpoint)
     return endpoint, v
 
@@ -236,11 +236,10 @@ def reply_and_end_of_the_caller(s: Stage) -> Scene:
     )
 
 
-@race()
-def reply_and_priority_of_the_caller(s: Stage) -> Scene:
-    _, v = _served(s)
+def _reply_and_priority(s: Stage, asks: str, answer: str) -> Scene:
+    _, v = _served(s, asks)
     return s.scene(
-        ipc(s.a, "reply", 0, "w=9"),
+        ipc(s.a, "reply", 0, answer),
         call(s.b, "thread_set_priority", s.thread(v), 180),
         lambda: {
             "v": s.got(v),
@@ -248,23 +247,17 @@ def reply_and_priority_of_the_caller(s: Stage) -> Scene:
             "v's": s.page.info(s.thread(v)).priority,
         },
     )
+
+
+@race()
+def reply_and_priority_of_the_caller(s: Stage) -> Scene:
+    return _reply_and_priority(s, WORDS, "w=9")
 
 
 @race()
 def reply_with_bytes_and_priority_of_the_caller(s: Stage) -> Scene:
     """Its server is from then on the driver of its copy: that has no queue for it to stand in."""
-    endpoint, v = s.make("endpoint_create"), s.worker(CORE_C, 160)
-    s.block_ipc(v, "call", endpoint, "size=64")
-    s.receive(s.a, endpoint)
-    return s.scene(
-        ipc(s.a, "reply", 0, "bytes=64"),
-        call(s.b, "thread_set_priority", s.thread(v), 180),
-        lambda: {
-            "v": s.got(v),
-            "priority": s.page.info(s.thread(s.a)).priority,
-            "v's": s.page.info(s.thread(v)).priority,
-        },
-    )
+    return _reply_and_priority(s, "size=64", "bytes=64")
 
 
 @race()
